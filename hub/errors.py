@@ -1,0 +1,39 @@
+"""Errors of the hub itself, and the one place that knows which errors of the other packages are the user's to read.
+
+`storage` and `compose` know neither each other nor this package, so each has a root of its own; `DOMAIN_ERRORS` is
+what a command line or a route catches, once.
+"""
+
+from __future__ import annotations
+
+
+class HubError(Exception):
+    """Root of the hub's errors. `remedy` is the next command to try, shown on a line of its own."""
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(HubError, ValueError):
+    """The request itself is malformed: an address, a weight, options that exclude each other."""
+
+
+class BadUpload(HubError, ValueError):
+    """Files that may not be published: pickles, symbolic links that lead out, nothing to publish."""
+
+
+class UnknownBase(HubError, LookupError):
+    """The base model could not be found or is not the one that the adapters were made for."""
+
+
+class WouldOverwrite(HubError, FileExistsError):
+    """The target folder holds something already and `--force` was not given."""
+
+
+class NotReproduced(HubError):
+    """A recipe was followed but the bytes differ from the recorded ones."""
