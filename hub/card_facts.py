@@ -1,0 +1,147 @@
+"""What a model card says about an adapter: licence, task, metrics, tags, and its usage contract.
+
+The usage contract is how the adapter wants to be used: prompt or chat template, label texts, stop strings, suggested
+weight. Authors write it under the key `mixhub:` of the front matter; `chat_template.jinja` beside the card counts
+as the chat template; options given when publishing win over both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import yaml
+
+from hub.errors import BadUpload
+
+_MAX_FRONT_MATTER = 256 * 1024
+
+
+@dataclass(frozen=True)
+class UsageContract:
+    prompt_template: str | None = None
+    chat_template: str | None = None
+    label_texts: Mapping[str, str] | None = None
+    stop_strings: tuple[str, ...] | None = None
+    suggested_weight: float | None = None
+
+    def or_else(self, other: UsageContract) -> UsageContract:
+        """This contract, with what it leaves open taken from `other`."""
+        missing = {name: value for name, value in vars(other).items() if getattr(self, name) is None}
+        return replace(self, **missing)
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    licence: str | None = None
+    base_model: str | None = None
+    tags: tuple[tuple[str, str, str], ...] = ()
+    """(kind, name, value): kind is `task`, `metric`, `dataset`, `language` or `tag`."""
+    contract: UsageContract = field(default_factory=UsageContract)
+
+
+def read_card(folder: Path) -> CardFacts:
+    """Facts from `README.md` and `chat_template.jinja` of a folder; empty facts when there is no card.
+
+    `BadUpload` when the front matter is not valid YAML or the contract has the wrong types.
+    """
+    card = folder / "README.md"
+    front = _front_matter(card) if card.is_file() else {}
+    template = folder / "chat_template.jinja"
+    chat = template.read_text(encoding="utf-8", errors="replace") if template.is_file() else None
+    contract = _contract(front.get("mixhub"), card).or_else(UsageContract(chat_template=chat))
+    return CardFacts(
+        licence=_text(front.get("license")),
+        base_model=_first_text(front.get("base_model")),
+        tags=tuple(dict.fromkeys(_tags(front))),
+        contract=contract,
+    )
+
+
+def _front_matter(card: Path) -> Mapping[str, object]:
+    lines = card.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff").splitlines()
+    if not lines or lines[0].strip() != "---":
+        return {}
+    end = next((i for i, line in enumerate(lines[1:], 1) if line.strip() == "---"), None)
+    if end is None:
+        raise BadUpload(f"'{card}': the front matter has no closing '---'", remedy="close it or remove the first line")
+    text = "\n".join(lines[1:end])
+    if len(text) > _MAX_FRONT_MATTER:
+        raise BadUpload(f"'{card}': front matter of {len(text)} characters, at most {_MAX_FRONT_MATTER}")
+    try:
+        data = yaml.safe_load(text)
+        if isinstance(data, dict) and "mixhub" in data:
+            # labels such as `yes` or `1` must stay the words that were written, not become True and 1
+            data["mixhub"] = yaml.load(text, Loader=yaml.BaseLoader)["mixhub"]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BadUpload(f"'{card}': the front matter is not valid YAML: {error}", remedy="repair README.md") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise BadUpload(f"'{card}': the front matter is not a mapping of names to values", remedy="repair README.md")
+    return data
+
+
+def _tags(front: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
+    for kind, key in (("task", "pipeline_tag"), ("task", "task"), ("dataset", "datasets"), ("language", "language")):
+        yield from ((kind, text, "") for text in _texts(front.get(key)))
+    yield from (("tag", text, "") for text in _texts(front.get("tags")))
+    yield from (("metric", text, "") for text in _texts(front.get("metrics")))
+    for model in _mappings(front.get("model-index")):
+        for result in _mappings(model.get("results")):
+            for task in _mappings([result.get("task")]):
+                yield from (("task", text, "") for text in _texts(task.get("name") or task.get("type")))
+            for metric in _mappings(result.get("metrics")):
+                name = _text(metric.get("name") or metric.get("type"))
+                if name:
+                    yield "metric", name, str(metric.get("value", ""))
+
+
+def _contract(data: object, card: Path) -> UsageContract:
+    if data is None or data == "":
+        return UsageContract()
+    if not isinstance(data, dict):
+        raise BadUpload(f"'{card}': 'mixhub:' is not a mapping", remedy="see 'mixhub publish --help' for its keys")
+    unknown = set(data) - set(UsageContract.__dataclass_fields__)
+    if unknown:
+        known = ", ".join(UsageContract.__dataclass_fields__)
+        raise BadUpload(f"'{card}': unknown key 'mixhub: {sorted(map(str, unknown))[0]}'", remedy=f"known: {known}")
+    labels, stops, weight = data.get("label_texts"), data.get("stop_strings"), data.get("suggested_weight")
+    if labels is not None and not isinstance(labels, dict):
+        raise BadUpload(f"'{card}': 'mixhub: label_texts' is not a mapping of label to text")
+    return UsageContract(
+        prompt_template=_text(data.get("prompt_template")),
+        chat_template=_text(data.get("chat_template")),
+        label_texts=None if labels is None else {str(k): str(v) for k, v in labels.items()},
+        stop_strings=None if stops is None else tuple(_texts(stops)),
+        suggested_weight=None if weight is None else _number(weight, card),
+    )
+
+
+def _number(value: object, card: Path) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadUpload(f"'{card}': 'mixhub: suggested_weight' is '{value}', expected a number")
+    return number
+
+
+def _text(value: object) -> str | None:
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+
+
+def _first_text(value: object) -> str | None:
+    return next(iter(_texts(value)), None)
+
+
+def _texts(value: object) -> list[str]:
+    items = value if isinstance(value, list) else [value]
+    return [text for item in items if (text := _text(item))]
+
+
+def _mappings(value: object) -> list[dict[str, object]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

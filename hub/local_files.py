@@ -1,0 +1,76 @@
+"""What a folder on this machine would publish: its files, checked before a byte is stored.
+
+Knows nothing of adapters or of the registry. Never follows a link out of the folder, except into the blob folder of the
+Hugging Face cache (or mixhub checkout) that the folder itself is a snapshot of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from hub.errors import BadUpload
+
+IGNORED_NAMES = frozenset({".git", ".cache", "__pycache__", ".DS_Store", ".ipynb_checkpoints", ".gitignore"})
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy_pickle"})
+_PICKLE_MAGIC = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    path: str
+    """Inside the repo, with forward slashes."""
+    source: Path
+    size: int
+
+
+def collect_files(directory: Path, *, into: str = "", exclude: Sequence[str] = ()) -> list[LocalFile]:
+    """Every file below `directory` in path order, placed under the repo folder `into`.
+
+    `exclude` are shell patterns on the relative path or the file name. `BadUpload` for a pickle, a link that leads out
+    of the folder, or when nothing is left.
+    """
+    if not directory.is_dir():
+        raise BadUpload(f"'{directory}' is not a folder", remedy="give the folder that holds adapter_config.json")
+    root = directory.resolve()
+    found = []
+    for source in sorted(directory.rglob("*")):
+        relative = source.relative_to(directory)
+        if IGNORED_NAMES.intersection(relative.parts) or _excluded(relative, exclude) or source.is_dir():
+            continue
+        _refuse_links_out(source, root)
+        _refuse_pickle(source, relative)
+        path = "/".join((*(p for p in into.split("/") if p), *relative.parts))
+        found.append(LocalFile(path=path, source=source, size=source.stat().st_size))
+    if not found:
+        raise BadUpload(f"'{directory}' holds no files to publish", remedy="check the folder and --exclude")
+    return found
+
+
+def _excluded(relative: Path, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(relative.as_posix(), p) or fnmatch(relative.name, p) for p in patterns)
+
+
+def _refuse_links_out(source: Path, root: Path) -> None:
+    try:
+        target = source.resolve(strict=True)
+    except OSError as error:
+        raise BadUpload(f"'{source}' cannot be read: {error}") from error
+    snapshot_blobs = root.parent.parent / "blobs"
+    if not target.is_file():
+        raise BadUpload(f"'{source}' is not a regular file", remedy="remove it or add --exclude")
+    if not (target.is_relative_to(root) or target.is_relative_to(snapshot_blobs)):
+        raise BadUpload(f"'{source}' is a link that leads out of the folder", remedy="copy the file or add --exclude")
+
+
+def _refuse_pickle(source: Path, relative: Path) -> None:
+    with source.open("rb") as file:
+        start = file.read(4096)
+    zipped_pickle = start.startswith(b"PK\x03\x04") and b"/data.pkl" in start
+    if relative.suffix.lower() in PICKLE_SUFFIXES or start.startswith(_PICKLE_MAGIC) or zipped_pickle:
+        raise BadUpload(
+            f"'{relative.as_posix()}' is a pickle, which runs code when it is loaded; mixhub never stores one",
+            remedy=f"save weights as safetensors, or leave it out: --exclude '{relative.name}'",
+        )
