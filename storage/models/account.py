@@ -1,0 +1,21 @@
+"""Who owns repos: people and organisations, and the account `local` of a home without a server."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from storage.models.schema import Record, choice_check
+
+
+class AccountRow(Record):
+    __tablename__ = "account"
+    __table_args__ = (UniqueConstraint("name_key"), choice_check("kind", "user", "org"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(96))
+    name_key: Mapped[str] = mapped_column(String(96), comment="name in lower case: unique without regard to case")
+    kind: Mapped[str] = mapped_column(String(8))
+    created_at: Mapped[datetime]
