@@ -43,7 +43,7 @@ def check_path(path: str) -> str:
     """The path of a file inside a revision: relative, with '/' between segments."""
     segments = path.split("/")
     for broken, rule in (
-        (not path or len(path) > MAX_PATH, f"it must have 1 to {MAX_PATH} characters"),
+        (not path or _bytes(path) > MAX_PATH, f"it must have 1 to {MAX_PATH} bytes"),
         (any(ord(c) < 32 or ord(c) == 127 for c in path), "control characters are not allowed"),
         (any(0xD800 <= ord(c) <= 0xDFFF for c in path), "it is not valid Unicode"),
         ("\\" in path, "a backslash is not allowed"),
@@ -52,7 +52,7 @@ def check_path(path: str) -> str:
         ("" in segments, "empty segments are not allowed"),
         (any(s in (".", "..") for s in segments), "'.' and '..' are not allowed"),
         (any(s.lower() == ".git" for s in segments), "'.git' is not allowed"),
-        (_longest(segments) > MAX_SEGMENT, f"a segment may have {MAX_SEGMENT} bytes at most"),
+        (max(map(_bytes, segments)) > MAX_SEGMENT, f"a segment may have {MAX_SEGMENT} bytes at most"),
     ):
         if broken:
             raise InvalidName(f"{path!r} cannot be the path of a file: {rule}.")
@@ -122,8 +122,9 @@ def key(name: str) -> str:
     return name.lower()
 
 
-def _longest(segments: list[str]) -> int:
-    return max(len(s.encode("utf-8", "surrogatepass")) for s in segments)
+def _bytes(text: str) -> int:
+    """Length in UTF-8: what file systems and database indexes limit."""
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _article(what: str) -> str:

@@ -33,24 +33,24 @@ class AdapterRow(Record):
     base_model_name: Mapped[str | None] = mapped_column(comment="as written in adapter_config.json; never an identity")
     base_model_revision: Mapped[str | None] = mapped_column(comment="as written in adapter_config.json")
 
-    peft_type: Mapped[str | None] = mapped_column(String(64))
-    task_type: Mapped[str | None] = mapped_column(String(64))
+    peft_type: Mapped[str | None]
+    task_type: Mapped[str | None]
     rank_min: Mapped[int | None]
     rank_max: Mapped[int | None]
     ranks: Mapped[dict[str, Any]] = mapped_column(comment="module path -> rank")
     alpha: Mapped[float | None]
-    scaling_kind: Mapped[str | None] = mapped_column(String(32), comment="lora (alpha/r), rslora (alpha/sqrt r) ...")
+    scaling_kind: Mapped[str | None] = mapped_column(comment="lora (alpha/r), rslora (alpha/sqrt r) ...")
     target_modules: Mapped[list[Any]]
     modules: Mapped[list[Any]] = mapped_column(comment="objects: path, rank, in_features, out_features, dtype")
     parameter_count: Mapped[int | None] = mapped_column(BigInteger)
-    dtype: Mapped[str | None] = mapped_column(String(32))
+    dtype: Mapped[str | None]
     modules_matched: Mapped[int | None] = mapped_column(comment="of the adapter's modules in the base; NULL: unknown")
     modules_missing: Mapped[int | None]
     missing_modules: Mapped[list[Any]]
     zero_delta: Mapped[bool | None] = mapped_column(comment="every B is zero: loads and changes nothing")
     weights_sha256: Mapped[str | None] = mapped_column(String(64))
     config_sha256: Mapped[str | None] = mapped_column(String(64))
-    licence: Mapped[str | None] = mapped_column(String(128))
+    licence: Mapped[str | None]
 
     prompt_template: Mapped[str | None] = mapped_column(comment="how an input must be wrapped; from the card or given")
     chat_template: Mapped[str | None]

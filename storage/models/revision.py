@@ -28,7 +28,7 @@ class RevisionRow(Record):
     )
     tree_digest: Mapped[str] = mapped_column(String(64), comment="sha256 over the sorted files: equal means no change")
     parent_id: Mapped[int | None] = mapped_column(comment="NULL: the first commit of its branch")
-    author: Mapped[str] = mapped_column(String(96))
+    author: Mapped[str]
     title: Mapped[str]
     message: Mapped[str]
     created_at: Mapped[datetime]
