@@ -1,0 +1,114 @@
+"""What every blob store can do. Implementations are safe to use from many threads and processes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+CHUNK = 1 << 20
+"""Bytes per piece when streaming."""
+
+
+@dataclass(frozen=True)
+class StoredBlob:
+    """Bytes that are stored now. `git_sha1` is the git blob id of the same bytes."""
+
+    sha256: str
+    size: int
+    git_sha1: str
+
+
+@dataclass(frozen=True)
+class BlobInfo:
+    """One entry of a listing. `modified` is when somebody last put these bytes, also if they were there already."""
+
+    sha256: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """An unfinished write of a process that died."""
+
+    name: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep removed, and how many bytes that freed."""
+
+    blobs: tuple[str, ...]
+    leftovers: tuple[str, ...]
+    freed: int
+
+
+class BlobStore(Protocol):
+    """`expected_*` that do not hold raise CorruptBlob and store nothing; an unknown digest raises NotFound."""
+
+    def put_file(
+        self, path: Path, *, expected_sha256: str | None = None, expected_size: int | None = None
+    ) -> StoredBlob: ...
+
+    def put_stream(
+        self,
+        chunks: Iterable[bytes] | BinaryIO,
+        *,
+        expected_sha256: str | None = None,
+        expected_size: int | None = None,
+    ) -> StoredBlob: ...
+
+    def iterate(
+        self, sha256: str, *, start: int = 0, end: int | None = None, chunk_size: int = CHUNK
+    ) -> Iterator[bytes]:
+        """The bytes [start, end), in pieces of `chunk_size` or less. A missing blob raises before the first piece."""
+        ...
+
+    def read(self, sha256: str) -> bytes:
+        """The whole blob in memory: for small files only."""
+        ...
+
+    def size(self, sha256: str) -> int | None:
+        """None: no such blob."""
+        ...
+
+    def local_path(self, sha256: str) -> Path | None:
+        """A path to read (never to write) the blob at, where it lies on this machine's disk."""
+        ...
+
+    def delete(self, sha256: str, *, unless_modified_since: datetime | None = None) -> bool:
+        """True if it was there and is gone. Young blobs are spared when a time is given."""
+        ...
+
+    def blobs(self) -> Iterator[BlobInfo]: ...
+
+    def leftovers(self) -> Iterator[Leftover]: ...
+
+    def delete_leftover(self, name: str) -> None: ...
+
+
+def sweep(store: BlobStore, *, keep: Container[str], now: datetime, older_than: timedelta) -> Sweep:
+    """Remove what nobody needs: blobs outside `keep` and unfinished writes, if untouched for `older_than`.
+
+    The age protects uploads whose rows are not written yet: an upload touches its blob even when it was there before.
+    """
+    limit = now - older_than
+    blobs: list[str] = []
+    leftovers: list[str] = []
+    freed = 0
+    for blob in store.blobs():
+        old = blob.sha256 not in keep and blob.modified < limit
+        if old and store.delete(blob.sha256, unless_modified_since=limit):
+            blobs.append(blob.sha256)
+            freed += blob.size
+    for leftover in store.leftovers():
+        if leftover.modified < limit:
+            store.delete_leftover(leftover.name)
+            leftovers.append(leftover.name)
+            freed += leftover.size
+    return Sweep(tuple(blobs), tuple(leftovers), freed)
