@@ -40,6 +40,10 @@ class BadWeights(ComposeError, ValueError):
     """Weights of the wrong number, or not finite."""
 
 
+class BadMethod(ComposeError, ValueError):
+    """A merge method that does not exist, or an option that it does not take."""
+
+
 class BaseModelError(ComposeError, ValueError):
     """A base model that cannot be read, or whose kind cannot be scored."""
 

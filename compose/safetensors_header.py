@@ -1,0 +1,150 @@
+"""The header of a safetensors file: names, dtypes and shapes, checked without reading or loading any tensor.
+
+Format: 8 bytes little-endian length n, n bytes JSON {name: {dtype, shape, data_offsets}, "__metadata__": {text: text}},
+then the data; the offsets must cover it without holes or overlap. Every refusal is `MalformedAdapter`. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+from .errors import MalformedAdapter
+
+MAX_HEADER = 100_000_000
+MAX_TENSORS = 1_000_000
+"""Bytes and rows of a header; the safetensors library has the same byte limit."""
+
+AGAIN = "save or download the file again"
+PICKLE = "load it with PEFT and call save_pretrained(), which writes adapter_model.safetensors"
+
+# name in the file -> (bytes of one element, name in this package)
+DTYPES: dict[str, tuple[int, str]] = {
+    "BOOL": (1, "bool"),
+    "U8": (1, "uint8"),
+    "I8": (1, "int8"),
+    "F8_E4M3": (1, "float8_e4m3fn"),
+    "F8_E5M2": (1, "float8_e5m2"),
+    "U16": (2, "uint16"),
+    "I16": (2, "int16"),
+    "F16": (2, "float16"),
+    "BF16": (2, "bfloat16"),
+    "U32": (4, "uint32"),
+    "I32": (4, "int32"),
+    "F32": (4, "float32"),
+    "U64": (8, "uint64"),
+    "I64": (8, "int64"),
+    "F64": (8, "float64"),
+}
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """One tensor as the header says it: `dtype` as torch names it, `shape` in elements."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def read_header(path: Path, *, owner: str | None = None) -> dict[str, TensorHeader]:
+    """Name -> dtype and shape, in the file's order. `owner` is what messages call the file (default its name)."""
+    name = owner or path.name
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            raw = _header_bytes(file, size, name)
+    except OSError as error:
+        raise MalformedAdapter(f"{name}: cannot read the weights: {error.strerror}", remedy="check the path") from error
+    return _tensors(_parse(raw, name), size - 8 - len(raw), name)
+
+
+def _header_bytes(file: BinaryIO, size: int, name: str) -> bytes:
+    start = file.read(8)
+    if start == b"version ":
+        raise MalformedAdapter(
+            f"{name}: is a Git LFS pointer, not the weights themselves", remedy="run `git lfs pull` first"
+        )
+    if start[:4] == b"PK\x03\x04" or start[:2] == b"\x80\x02":
+        raise MalformedAdapter(f"{name}: is a pickle under another name, not safetensors", remedy=PICKLE)
+    if len(start) < 8:
+        raise MalformedAdapter(f"{name}: is cut short: {size} bytes, not even a header", remedy=AGAIN)
+    length = int.from_bytes(start, "little")
+    if length > MAX_HEADER:
+        raise MalformedAdapter(f"{name}: says its header has {length} bytes, at most {MAX_HEADER} are read")
+    if length > size - 8:
+        raise MalformedAdapter(
+            f"{name}: is cut short: the header should have {length} bytes, {size - 8} are there", remedy=AGAIN
+        )
+    return file.read(length)
+
+
+def _parse(raw: bytes, name: str) -> dict[str, object]:
+    def no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a key stands twice")
+        return found
+
+    try:
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=no_twins)
+    except (ValueError, RecursionError) as error:
+        raise MalformedAdapter(f"{name}: is not safetensors: the header cannot be read ({error})") from error
+    if not isinstance(header, dict):
+        raise MalformedAdapter(f"{name}: is not safetensors: the header is no JSON object")
+    if len(header) > MAX_TENSORS:
+        raise MalformedAdapter(f"{name}: the header lists {len(header)} tensors, at most {MAX_TENSORS} are read")
+    return header
+
+
+def _tensors(header: Mapping[str, object], data: int, name: str) -> dict[str, TensorHeader]:
+    _check_metadata(header.get("__metadata__", {}), name)
+    found: dict[str, TensorHeader] = {}
+    spans: list[tuple[int, int, str]] = []
+    for key, entry in header.items():
+        if key == "__metadata__":
+            continue
+        found[key], begin, end = _tensor(key, entry, name)
+        spans.append((begin, end, key))
+    at = 0
+    for begin, end, key in sorted(spans):
+        if begin != at:
+            kind = "overlaps the one before" if begin < at else "leaves a hole before it"
+            raise MalformedAdapter(f"{name}: tensor {key!r} {kind}: starts at byte {begin}, expected {at}")
+        at = end
+    if at != data:
+        what = "is cut short" if at > data else "has bytes that belong to no tensor"
+        raise MalformedAdapter(f"{name}: {what}: {data} bytes of data, the header lists {at}", remedy=AGAIN)
+    return found
+
+
+def _check_metadata(metadata: object, name: str) -> None:
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise MalformedAdapter(f"{name}: __metadata__ must map texts to texts")
+
+
+def _tensor(key: str, entry: object, name: str) -> tuple[TensorHeader, int, int]:
+    """The tensor and its begin and end in the data; the span must have the bytes that dtype and shape need."""
+    if not isinstance(entry, dict):
+        raise MalformedAdapter(f"{name}: the header's entry of {key!r} is no object")
+    dtype, shape, span = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise MalformedAdapter(f"{name}: tensor {key!r} has the unknown dtype {dtype!r}")
+    if not _sizes(shape) or len(shape) > 16:
+        raise MalformedAdapter(f"{name}: tensor {key!r} has the impossible shape {shape!r}")
+    if not _sizes(span) or len(span) != 2:
+        raise MalformedAdapter(f"{name}: tensor {key!r} has impossible offsets {span!r}")
+    width, dtype_name = DTYPES[dtype]
+    needed = width * prod(shape)
+    if span[1] - span[0] != needed:
+        raise MalformedAdapter(
+            f"{name}: tensor {key!r} holds {span[1] - span[0]} bytes, shape {shape} of {dtype_name} needs {needed}"
+        )
+    return TensorHeader(dtype_name, tuple(shape)), span[0], span[1]
+
+
+def _sizes(value: object) -> bool:
+    return isinstance(value, list) and all(type(size) is int and 0 <= size < 2**63 for size in value)
