@@ -68,7 +68,7 @@ def test_the_digest_tells_every_change_apart() -> None:
 )
 def test_a_bad_line_is_named_by_its_number(tmp_path: Path, line: str, said: str) -> None:
     path = write(tmp_path, '{"input": "a", "output": "A"}\n' + line)
-    with pytest.raises(BadExamples, match="few.jsonl") as caught:
+    with pytest.raises(BadExamples, match=r"few\.jsonl") as caught:
         read_examples(path)
     assert said in caught.value.message
     assert caught.value.remedy
@@ -94,7 +94,7 @@ def test_labels_keep_the_order_of_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a": "x"}', '{"a": 1, "b": "x"}', '{"a": "", "b": "x"}', "{"])
 def test_label_files_that_are_no_label_sets_are_refused(tmp_path: Path, content: str) -> None:
-    with pytest.raises(BadExamples, match="labels.json"):
+    with pytest.raises(BadExamples, match=r"labels\.json"):
         read_labels(write(tmp_path, content, "labels.json"))
 
 

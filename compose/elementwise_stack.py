@@ -1,0 +1,150 @@
+"""Element-wise mixes of N adapters as ONE matrix: A = sum_i f(w_i) A_i and B = sum_i g(w_i) B_i, for K rows w at once.
+
+`lorahub` has f(w) = g(w) = w; `peft-linear` has f(w) = sign(w) sqrt|w| and g(w) = sqrt|w|. Scalings are folded into the
+factors before stacking (`fold_balanced`, `fold_compat`), so that a mix has scaling 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .adapter import Factors, LoraAdapter
+from .errors import IncompatibleAdapters
+from .methods import MergeMethod
+from .mixed_factors import MixedFactors, Stack, checked_weights
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Where a module's factors lie: A (rank, in) from `start_a`, B (out, rank) from `start_b` in the B part."""
+
+    start_a: int
+    start_b: int
+    rank: int
+    in_features: int
+    out_features: int
+
+
+@dataclass(frozen=True)
+class _ElementwiseStack:
+    """`matrix` is (N, total): all A's of an adapter, then all its B's, zero-padded to the highest rank per module."""
+
+    method: MergeMethod
+    params: Mapping[str, object]
+    names: tuple[str, ...]
+    module_shapes: Mapping[str, tuple[int, int]]
+    matrix: Tensor
+    size_a: int
+    slots: Mapping[str, _Slot]
+    weight_of_a: Callable[[Tensor], Tensor]
+    weight_of_b: Callable[[Tensor], Tensor]
+
+    def mix(self, weights: Tensor) -> dict[str, MixedFactors]:
+        weights = checked_weights(weights, self.names).to(self.matrix)
+        if self.weight_of_a is self.weight_of_b:
+            mixed = self.weight_of_a(weights) @ self.matrix
+            part_a, part_b = mixed[:, : self.size_a], mixed[:, self.size_a :]
+        else:
+            part_a = self.weight_of_a(weights) @ self.matrix[:, : self.size_a]
+            part_b = self.weight_of_b(weights) @ self.matrix[:, self.size_a :]
+        return {module: _views(part_a, part_b, slot) for module, slot in self.slots.items()}
+
+
+def _views(part_a: Tensor, part_b: Tensor, slot: _Slot) -> MixedFactors:
+    candidates = part_a.shape[0]
+    a = part_a[:, slot.start_a : slot.start_a + slot.rank * slot.in_features]
+    b = part_b[:, slot.start_b : slot.start_b + slot.rank * slot.out_features]
+    return MixedFactors(
+        A=a.view(candidates, slot.rank, slot.in_features), B=b.view(candidates, slot.out_features, slot.rank)
+    )
+
+
+def elementwise_stack(
+    folded: Sequence[LoraAdapter],
+    shapes: Mapping[str, tuple[int, int]],
+    *,
+    method: MergeMethod,
+    params: Mapping[str, object],
+    weight_of_a: Callable[[Tensor], Tensor],
+    weight_of_b: Callable[[Tensor], Tensor],
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> Stack:
+    """Lay out adapters whose scalings are folded already. `shapes`: module -> (out_features, in_features)."""
+    slots: dict[str, _Slot] = {}
+    size_a = size_b = 0
+    for module, (out_features, in_features) in shapes.items():
+        rank = max(adapter.modules[module].rank for adapter in folded if module in adapter.modules)
+        slots[module] = _Slot(size_a, size_b, rank, in_features, out_features)
+        size_a += rank * in_features
+        size_b += rank * out_features
+    matrix = torch.zeros(len(folded), size_a + size_b, dtype=dtype)
+    for row, adapter in zip(matrix, folded, strict=True):
+        for module, factors in adapter.modules.items():
+            slot, rank = slots[module], factors.rank
+            a = row[slot.start_a : slot.start_a + slot.rank * slot.in_features].view(slot.rank, slot.in_features)
+            start_b = size_a + slot.start_b
+            b = row[start_b : start_b + slot.rank * slot.out_features].view(slot.out_features, slot.rank)
+            a[:rank] = factors.A
+            b[:, :rank] = factors.B
+    names = tuple(adapter.name for adapter in folded)
+    matrix = matrix.to(device)
+    return _ElementwiseStack(method, params, names, shapes, matrix, size_a, slots, weight_of_a, weight_of_b)
+
+
+def fold_balanced(adapter: LoraAdapter, *, sign_on_a: bool = False) -> LoraAdapter:
+    """sqrt|s| into either factor and the sign of s into B (or A): the same deltas with scaling 1."""
+
+    def fold(factors: Factors) -> Factors:
+        root = math.sqrt(abs(factors.scaling))
+        signed = math.copysign(root, factors.scaling)
+        return Factors(A=(signed if sign_on_a else root) * factors.A, B=(root if sign_on_a else signed) * factors.B)
+
+    return replace(adapter, modules={module: fold(factors) for module, factors in adapter.modules.items()})
+
+
+def fold_compat(adapters: Sequence[LoraAdapter]) -> list[LoraAdapter]:
+    """The first adapter's scaling for all, as LoRAHub's reference code has it; it multiplies the mixed B once."""
+    host = adapters[0]
+    for adapter in adapters[1:]:
+        _same_layout(host, adapter)
+    return [
+        replace(a, modules={m: Factors(f.A, host.modules[m].scaling * f.B) for m, f in a.modules.items()})
+        for a in adapters
+    ]
+
+
+def _same_layout(host: LoraAdapter, adapter: LoraAdapter) -> None:
+    remedy = "use the fold balanced, or --method exact"
+    if odd := sorted(host.modules.keys() ^ adapter.modules.keys()):
+        raise IncompatibleAdapters(
+            f"the fold lorahub-compat needs the same modules in all adapters: {odd[0]} is only in "
+            f"{host.name if odd[0] in host.modules else adapter.name} (of {host.name} and {adapter.name})",
+            remedy=remedy,
+        )
+    for module, expected in host.modules.items():
+        found = adapter.modules[module]
+        if (found.rank, found.scaling) != (expected.rank, expected.scaling):
+            raise IncompatibleAdapters(
+                f"the fold lorahub-compat needs equal ranks and scalings: {adapter.name} has rank {found.rank} and "
+                f"scaling {found.scaling:g} in {module}, {host.name} has {expected.rank} and {expected.scaling:g}",
+                remedy=remedy,
+            )
+
+
+def same(weights: Tensor) -> Tensor:
+    """LoRAHub: the weight itself."""
+    return weights
+
+
+def root_of(weights: Tensor) -> Tensor:
+    return weights.abs().sqrt()
+
+
+def signed_root(weights: Tensor) -> Tensor:
+    return weights.sign() * weights.abs().sqrt()

@@ -1,0 +1,135 @@
+"""A base model from a local directory, and the scorer that fits its kind.
+
+Never goes to a network, never runs code that comes with a model, never unpickles. Every parameter must come from the
+files: a model with randomly initialised parts would be scored without a word otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from ..adapter import LoraAdapter
+from ..errors import BaseModelError
+from ..examples import Examples
+from ..stack import stack_adapters
+from .causal import CausalScorer
+from .label_matching import LabelMatchingScorer
+from .population import DEFAULT_TOKEN_BUDGET
+from .protocol import Scorer
+from .seq2seq import Seq2SeqScorer
+
+Kind = Literal["seq2seq", "causal", "encoder"]
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_LOADERS: dict[Kind, Any] = {"seq2seq": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM, "encoder": AutoModel}
+_UNUSED = ("pooler.",)
+"""Parts that scoring does not run, so that they may be missing from the files."""
+
+
+@dataclass(frozen=True)
+class LoadedBase:
+    """A frozen base model in eval mode with its tokenizer. `name` is for messages."""
+
+    model: Any
+    tokenizer: Any
+    kind: Kind
+    name: str
+
+
+def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -> LoadedBase:
+    """Load a base model in Hugging Face layout: config.json, safetensors and tokenizer files.
+
+    `BaseModelError` when the folder is not such a model, weights are missing, or no scorer knows the kind.
+    """
+    if dtype not in DTYPES:
+        raise BaseModelError(f"there is no dtype {dtype!r}", remedy=f"use one of: {', '.join(DTYPES)}")
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    remedy = "give a folder with config.json, model.safetensors and the tokenizer's files"
+    if not (directory / "config.json").is_file():
+        raise BaseModelError(f"{directory} is not a base model: it has no config.json", remedy=remedy)
+    try:
+        config = AutoConfig.from_pretrained(directory, **local)
+        kind = kind_of(config)
+        model, report = _LOADERS[kind].from_pretrained(
+            directory, config=config, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **local
+        )
+        tokenizer = AutoTokenizer.from_pretrained(directory, **local)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        if isinstance(error, BaseModelError):
+            raise
+        raise BaseModelError(f"cannot load the base model {directory}: {error}", remedy=remedy) from error
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(_UNUSED))
+    if missing:
+        raise BaseModelError(
+            f"{directory}: {len(missing)} tensors of {type(model).__name__} are in no file, the first is {missing[0]}",
+            remedy="get the whole model; a part of it would be random",
+        )
+    model.to(device).eval().requires_grad_(False)
+    return LoadedBase(model=model, tokenizer=tokenizer, kind=kind, name=directory.name)
+
+
+def kind_of(config: Any) -> Kind:
+    """How a model of this config is scored."""
+    if config.is_encoder_decoder:
+        return "seq2seq"
+    names = config.architectures or []
+    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
+        return "causal"
+    if any(name.endswith("ForConditionalGeneration") for name in names):
+        raise BaseModelError(
+            f"{names[0]} takes more than text and cannot be scored", remedy="use the text model alone as the base"
+        )
+    text_encoder = any(name.endswith(("ForMaskedLM", "ForPreTraining", "ForSequenceClassification")) for name in names)
+    if not text_encoder and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not _is_encoder(names):
+        return "causal"
+    return "encoder"
+
+
+def _is_encoder(names: Sequence[str]) -> bool:
+    """BertModel and its like stand in the causal table too; a bare `...Model` is an encoder to us."""
+    return any(name.endswith("Model") for name in names)
+
+
+def make_scorer(
+    base: LoadedBase,
+    *,
+    examples: Examples,
+    adapters: Sequence[LoraAdapter],
+    method: str = "lorahub",
+    params: Mapping[str, object] | None = None,
+    labels: Mapping[str, str] | None = None,
+    token_budget: int = DEFAULT_TOKEN_BUDGET,
+    max_new_tokens: int | None = None,
+) -> Scorer:
+    """The scorer for the base's kind. `params` are the method's, such as {"fold": "lorahub-compat"}; `labels` (label ->
+    text) are for encoders, `max_new_tokens` for the others.
+
+    Errors: those of `stack_adapters`; `IncompatibleAdapters` when the base lacks a module; `BadExamples`.
+    """
+    first = next(iter(base.model.parameters()))
+    # low-precision bases: the adapters stay float32 and their products are rounded to the base's dtype once
+    dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+    stack = stack_adapters(adapters, method=method, params=params, dtype=dtype, device=base.model.device)
+    shared: dict[str, Any] = {
+        "examples": examples,
+        "stack": stack,
+        "token_budget": token_budget,
+        "base_name": base.name,
+    }
+    if base.kind == "encoder":
+        return LabelMatchingScorer(base.model, base.tokenizer, labels=labels, **shared)
+    scorer = Seq2SeqScorer if base.kind == "seq2seq" else CausalScorer
+    return scorer(base.model, base.tokenizer, max_new_tokens=max_new_tokens, **shared)

@@ -1,0 +1,177 @@
+"""N adapters stacked so that K weight rows become K mixes without a loop over candidates.
+
+Three ways, picked by the method's name (`stack_adapters`):
+
+- element-wise methods (`lorahub`, `peft-linear`): every factor of every module lies in ONE matrix, a row per adapter;
+  K mixes are one matrix product, and each module's factors are views of the result;
+- `exact`: the concatenated factors are shared by all candidates; only a diagonal of w_i * s_i differs;
+- any other method of `compose.methods.METHODS`: its function is called per candidate and module.
+
+The numbers are those of `compose.merge.merge`. Knows nothing of base models, losses or searches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .adapter import LoraAdapter
+from .elementwise_stack import elementwise_stack, fold_balanced, fold_compat, root_of, same, signed_root
+from .errors import IncompatibleAdapters
+from .methods import MergeMethod, find_method
+from .methods.lorahub import COMPAT
+from .mixed_factors import MixedFactors, Stack, checked_weights
+
+
+def stack_adapters(
+    adapters: Sequence[LoraAdapter],
+    *,
+    method: str = "lorahub",
+    params: Mapping[str, object] | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Stack:
+    """Stack `adapters` for one of `METHODS` with its `params`. A module that an adapter does not change counts as zero.
+
+    Errors: `IncompatibleAdapters` for shapes that differ, or, with the fold lorahub-compat, for ranks, scalings or
+    modules that differ; `BadMethod` for an unknown method or parameter.
+    """
+    row = find_method(method)
+    resolved = row.resolve(params or {})
+    shapes = _module_shapes(adapters)
+    if method == "lorahub":
+        folded = (
+            fold_compat(adapters) if resolved["fold"] == COMPAT else [fold_balanced(adapter) for adapter in adapters]
+        )
+        return elementwise_stack(
+            folded, shapes, method=row, params=resolved, weight_of_a=same, weight_of_b=same, dtype=dtype, device=device
+        )
+    if method == "peft-linear":
+        return elementwise_stack(
+            [fold_balanced(adapter, sign_on_a=True) for adapter in adapters],
+            shapes,
+            method=row,
+            params=resolved,
+            weight_of_a=signed_root,
+            weight_of_b=root_of,
+            dtype=dtype,
+            device=device,
+        )
+    if method == "exact":
+        return _exact(row, shapes, adapters, dtype=dtype, device=device)
+    return _PerCandidateStack(row, resolved, shapes, tuple(adapters), dtype, torch.device(device))
+
+
+def _module_shapes(adapters: Sequence[LoraAdapter]) -> dict[str, tuple[int, int]]:
+    """module -> (out_features, in_features) over all adapters, in order of first appearance."""
+    if not adapters:
+        raise IncompatibleAdapters("there is no adapter to mix", remedy="name at least one adapter")
+    shapes: dict[str, tuple[int, int]] = {}
+    first: dict[str, str] = {}
+    for adapter in adapters:
+        for module, factors in adapter.modules.items():
+            found = (factors.out_features, factors.in_features)
+            expected = shapes.setdefault(module, found)
+            first.setdefault(module, adapter.name)
+            if found != expected:
+                raise IncompatibleAdapters(
+                    f"{adapter.name}: module {module} is {found[0]}x{found[1]}, but {expected[0]}x{expected[1]} "
+                    f"in {first[module]}",
+                    remedy="mix adapters of one base model only",
+                )
+    return shapes
+
+
+# --- exact: sum_i w_i s_i B_i A_i, by concatenation -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _ExactStack:
+    """Shared factors per module; `owner` (total rank,) says whose weight each rank-one part takes, `scaling` its s."""
+
+    method: MergeMethod
+    params: Mapping[str, object]
+    names: tuple[str, ...]
+    module_shapes: Mapping[str, tuple[int, int]]
+    shared: Mapping[str, tuple[Tensor, Tensor]]
+    spans: Mapping[str, tuple[int, int]]
+    owner: Tensor
+    scaling: Tensor
+
+    def mix(self, weights: Tensor) -> dict[str, MixedFactors]:
+        weights = checked_weights(weights, self.names).to(self.scaling)
+        diagonal = weights[:, self.owner] * self.scaling
+        return {
+            module: MixedFactors(A=a, B=b, diagonal=diagonal[:, slice(*self.spans[module])])
+            for module, (a, b) in self.shared.items()
+        }
+
+
+def _exact(
+    method: MergeMethod,
+    shapes: Mapping[str, tuple[int, int]],
+    adapters: Sequence[LoraAdapter],
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> _ExactStack:
+    shared: dict[str, tuple[Tensor, Tensor]] = {}
+    spans: dict[str, tuple[int, int]] = {}
+    owner: list[int] = []
+    scaling: list[float] = []
+    for module in shapes:
+        parts = [(i, adapter.modules[module]) for i, adapter in enumerate(adapters) if module in adapter.modules]
+        a = torch.cat([factors.A for _, factors in parts], dim=0)
+        b = torch.cat([factors.B for _, factors in parts], dim=1)
+        shared[module] = (a.to(device, dtype), b.to(device, dtype))
+        start = len(owner)
+        for i, factors in parts:
+            owner += [i] * factors.rank
+            scaling += [factors.scaling] * factors.rank
+        spans[module] = (start, len(owner))
+    return _ExactStack(
+        method=method,
+        params={},
+        names=tuple(adapter.name for adapter in adapters),
+        module_shapes=shapes,
+        shared=shared,
+        spans=spans,
+        owner=torch.tensor(owner, device=device),
+        scaling=torch.tensor(scaling, dtype=torch.float64).to(device, dtype),
+    )
+
+
+# --- any other method: its own function, per candidate and module ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _PerCandidateStack:
+    method: MergeMethod
+    params: Mapping[str, object]
+    module_shapes: Mapping[str, tuple[int, int]]
+    adapters: tuple[LoraAdapter, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(adapter.name for adapter in self.adapters)
+
+    def mix(self, weights: Tensor) -> dict[str, MixedFactors]:
+        rows = checked_weights(weights, self.names).tolist()
+        return {module: self._mix_module(module, rows) for module in self.module_shapes}
+
+    def _mix_module(self, module: str, rows: Sequence[Sequence[float]]) -> MixedFactors:
+        factors = [adapter.modules.get(module) for adapter in self.adapters]
+        merged = [self.method.function(factors, row, **self.params) for row in rows]
+        rank = max(one.rank for one in merged)
+        out_features, in_features = self.module_shapes[module]
+        a = torch.zeros(len(rows), rank, in_features, dtype=self.dtype)
+        b = torch.zeros(len(rows), out_features, rank, dtype=self.dtype)
+        for k, one in enumerate(merged):
+            a[k, : one.rank] = one.A
+            b[k, :, : one.rank] = one.scaling * one.B
+        return MixedFactors(A=a.to(self.device), B=b.to(self.device))
