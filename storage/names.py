@@ -111,10 +111,22 @@ def check_alias(name: str) -> str:
     return name
 
 
+def check_text(text: str, *, what: str) -> str:
+    """Free text that every database can keep: valid Unicode without NUL."""
+    if "\0" in text or any(0xD800 <= ord(c) <= 0xDFFF for c in text):
+        raise InvalidName(f"The {what} contains a NUL or invalid Unicode: {text[:80]!r}.")
+    return text
+
+
 def version_number(tag: str) -> int | None:
     """The number in a version tag: 3 for 'v3', None for any other tag ('v03', 'v0', 'release')."""
     match = _VERSION.fullmatch(tag)
     return int(match.group(1)) if match else None
+
+
+def looks_like_commit(name: str) -> bool:
+    """7 to 40 lower-case hex digits."""
+    return _COMMIT_LIKE.fullmatch(name) is not None
 
 
 def key(name: str) -> str:

@@ -1,0 +1,134 @@
+"""Base models by identity. Many names may mean one base, and what a path means may change: no name is an identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from storage.clock import utc_now
+from storage.errors import Conflict, InvalidName
+from storage.models import BaseNameRow, BaseRow
+from storage.upsert import insert_missing
+
+MAX_NAME = 1024
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """What identifies a base: computed elsewhere, from headers only. `digest` is 64 hex digits."""
+
+    digest: str
+    architecture: Mapping[str, Any]
+    shapes: Mapping[str, Sequence[int]]
+    """tensor name -> sizes"""
+    parameter_count: int
+    tensors_digest: str | None = None
+    """Over the values too; None where nobody read them."""
+
+
+@dataclass(frozen=True)
+class BaseName:
+    name: str
+    kind: str
+    """"hub", "path", "repo" or "quantised"."""
+
+
+@dataclass(frozen=True)
+class Base:
+    id: int
+    facts: BaseFacts
+    names: tuple[BaseName, ...] = field(default=())
+
+    @property
+    def digest(self) -> str:
+        return self.facts.digest
+
+
+def ensure_base(session: Session, facts: BaseFacts, *, now: datetime | None = None) -> Base:
+    """The base with this digest, made if it is new. A tensors digest is added when it was not known yet.
+
+    Raises Conflict when another tensors digest is known: same shapes, other weights.
+    """
+    row = {
+        "digest": facts.digest, "architecture": dict(facts.architecture),
+        "shapes": {name: list(sizes) for name, sizes in facts.shapes.items()},
+        "parameter_count": facts.parameter_count, "tensors_digest": facts.tensors_digest,
+        "created_at": now or utc_now(),
+    }  # fmt: skip
+    insert_missing(session, BaseRow, [row])
+    found = session.scalars(
+        select(BaseRow).where(BaseRow.digest == facts.digest).execution_options(populate_existing=True)
+    ).one()
+    if facts.tensors_digest not in (None, found.tensors_digest):
+        if found.tensors_digest is not None:
+            raise Conflict(
+                f"The base {facts.digest[:12]} has the same architecture and shapes, but other weights: "
+                f"tensors digest {facts.tensors_digest}, known is {found.tensors_digest}.",
+                expected=found.tensors_digest,
+                found=facts.tensors_digest,
+            )
+        found.tensors_digest = facts.tensors_digest
+        session.flush()
+    return _base(session, found)
+
+
+def add_name(session: Session, base: Base, name: str, *, kind: str, now: datetime | None = None) -> Base:
+    """Let `name` mean this base. A path that meant another base means this one from now on.
+
+    Raises Conflict when the name, not being a path, means another base.
+    """
+    if not name or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME or "\0" in name:
+        raise InvalidName(f"The name of a base must have 1 to {MAX_NAME} bytes and no NUL: {name[:80]!r}.")
+    insert_missing(
+        session, BaseNameRow, [{"name": name, "base_id": base.id, "kind": kind, "created_at": now or utc_now()}]
+    )
+    row = session.scalars(select(BaseNameRow).where(BaseNameRow.name == name).with_for_update()).one()
+    if row.base_id != base.id:
+        known = session.get_one(BaseRow, row.base_id)
+        if not (row.kind == kind == "path"):
+            raise Conflict(
+                f"The name {name!r} means another base already: {known.digest[:12]}, not {base.digest[:12]}.",
+                expected=known.digest,
+                found=base.digest,
+                remedy="Give --base a path, or another name.",
+            )
+        session.execute(update(BaseNameRow).where(BaseNameRow.name == name).values(base_id=base.id))
+    return _base(session, session.get_one(BaseRow, base.id))
+
+
+def find_base(session: Session, name_or_digest: str) -> Base | None:
+    """By one of its names, or by its digest (64 hex digits, or a prefix of 12 or more)."""
+    row = session.scalar(
+        select(BaseRow)
+        .join(BaseNameRow, BaseNameRow.base_id == BaseRow.id)
+        .where(BaseNameRow.name == name_or_digest)
+        .execution_options(populate_existing=True)
+    )
+    if row is None and len(name_or_digest) >= 12:
+        matches = session.scalars(
+            select(BaseRow).where(BaseRow.digest.startswith(name_or_digest, autoescape=True)).limit(2)
+        ).all()
+        row = matches[0] if len(matches) == 1 else None
+    return _base(session, row) if row else None
+
+
+def every(session: Session) -> list[Base]:
+    """All bases, oldest first."""
+    return [_base(session, row) for row in session.scalars(select(BaseRow).order_by(BaseRow.id))]
+
+
+def _base(session: Session, row: BaseRow) -> Base:
+    listed = session.execute(
+        select(BaseNameRow.name, BaseNameRow.kind).where(BaseNameRow.base_id == row.id).order_by(BaseNameRow.name)
+    )
+    facts = BaseFacts(
+        digest=row.digest, architecture=row.architecture,
+        shapes={name: tuple(sizes) for name, sizes in row.shapes.items()},
+        parameter_count=row.parameter_count, tensors_digest=row.tensors_digest,
+    )  # fmt: skip
+    return Base(row.id, facts, tuple(BaseName(found[0], found[1]) for found in listed))

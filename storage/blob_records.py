@@ -1,0 +1,89 @@
+"""Which blobs exist, who may use them, and which are no longer needed. The bytes are in `storage.blobs`.
+
+Order of writing: bytes, then `record`, then the revision. Order of removing: rows, then bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine, and_, delete, exists, or_, select, update
+from sqlalchemy.orm import Session
+
+from storage.accounts import Account
+from storage.blobs.contract import BlobStore, StoredBlob, Sweep, sweep
+from storage.clock import utc_now
+from storage.database import write
+from storage.models import BlobRow, BlobUseRow, FileRow, RepoRow, RevisionRow
+from storage.upsert import insert_missing
+
+BATCH = 500
+"""Digests per query: databases limit the number of parameters."""
+
+
+def record(session: Session, account: Account, blobs: Iterable[StoredBlob], *, now: datetime | None = None) -> None:
+    """Note that the account brought these bytes, which must be in the blob store."""
+    time = now or utc_now()
+    # sorted: two writers that lock the same rows in different orders would deadlock
+    unique = sorted({blob.sha256: blob for blob in blobs}.values(), key=lambda blob: blob.sha256)
+    insert_missing(
+        session,
+        BlobRow,
+        [{"sha256": b.sha256, "size": b.size, "git_sha1": b.git_sha1, "created_at": time} for b in unique],
+    )
+    for batch in _batches(blob.sha256 for blob in unique):  # a sweep goes by the latest upload
+        session.execute(update(BlobRow).where(BlobRow.sha256.in_(batch)).values(created_at=time))
+    insert_missing(session, BlobUseRow, [{"account_id": account.id, "sha256": b.sha256} for b in unique])
+
+
+def stored(session: Session, sha256s: Iterable[str]) -> dict[str, StoredBlob]:
+    """Those of the digests that are recorded, whoever brought them."""
+    found: dict[str, StoredBlob] = {}
+    for batch in _batches(sha256s):
+        for row in session.scalars(select(BlobRow).where(BlobRow.sha256.in_(batch))):
+            found[row.sha256] = StoredBlob(row.sha256, row.size, row.git_sha1)
+    return found
+
+
+def blobs_usable(session: Session, account: Account, sha256s: Iterable[str]) -> dict[str, StoredBlob]:
+    """Those of the digests that the account may put into a revision.
+
+    It uploaded them, or they are in a live repo whose files it can read: its own, or a public one that is not gated.
+    Knowing a digest alone gives no right to the bytes.
+    """
+    uploaded = exists().where(BlobUseRow.sha256 == BlobRow.sha256, BlobUseRow.account_id == account.id)
+    open_to_all = and_(RepoRow.visibility == "public", RepoRow.gated.is_(None))
+    readable = (
+        select(FileRow.sha256)
+        .join(RevisionRow, RevisionRow.id == FileRow.revision_id)
+        .join(RepoRow, RepoRow.id == RevisionRow.repo_id)
+        .where(
+            FileRow.sha256 == BlobRow.sha256,
+            RepoRow.deleted_at.is_(None),
+            or_(RepoRow.account_id == account.id, open_to_all),
+        )
+        .exists()
+    )
+    found: dict[str, StoredBlob] = {}
+    for batch in _batches(sha256s):
+        for row in session.scalars(select(BlobRow).where(BlobRow.sha256.in_(batch), or_(uploaded, readable))):
+            found[row.sha256] = StoredBlob(row.sha256, row.size, row.git_sha1)
+    return found
+
+
+def sweep_unused(
+    engine: Engine, blobs: BlobStore, *, older_than: timedelta = timedelta(days=1), now: datetime | None = None
+) -> Sweep:
+    """Remove blobs that no revision holds and unfinished writes, when nobody touched them for `older_than`."""
+    time = now or utc_now()
+    with write(engine) as session:
+        in_use = exists().where(FileRow.sha256 == BlobRow.sha256)
+        session.execute(delete(BlobRow).where(~in_use, BlobRow.created_at < time - older_than))
+        keep = set(session.scalars(select(BlobRow.sha256)))
+    return sweep(blobs, keep=keep, now=time, older_than=older_than)
+
+
+def _batches(sha256s: Iterable[str]) -> Iterable[list[str]]:
+    listed = sorted(set(sha256s))
+    return (listed[start : start + BATCH] for start in range(0, len(listed), BATCH))
