@@ -18,17 +18,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .compatibility import compare as compare
     from .description import describe as describe
+    from .export import save_adapter as save_adapter
+    from .fuse import fuse as fuse
     from .merge import merge as merge
     from .methods import METHODS as METHODS
     from .peft_files import read_adapter as load_adapter  # noqa: F401
+    from .remake import remake as remake
 
 # public name -> (module, name there)
 _EXPORTS = {
     "METHODS": ("methods", "METHODS"),
     "compare": ("compatibility", "compare"),
     "describe": ("description", "describe"),
+    "fuse": ("fuse", "fuse"),
     "load_adapter": ("peft_files", "read_adapter"),
     "merge": ("merge", "merge"),
+    "remake": ("remake", "remake"),
+    "save_adapter": ("export", "save_adapter"),
 }
 
 __all__ = list(_EXPORTS)

@@ -44,6 +44,14 @@ class BadMethod(ComposeError, ValueError):
     """A merge method that does not exist, or an option that it does not take."""
 
 
+class BadRecipe(ComposeError, ValueError):
+    """A recipe file that cannot be read, or whose inputs or result are not the recorded ones."""
+
+
+class OutputExists(ComposeError, FileExistsError):
+    """The folder to write to holds something already; nothing was written."""
+
+
 class BaseModelError(ComposeError, ValueError):
     """A base model that cannot be read, or whose kind cannot be scored."""
 

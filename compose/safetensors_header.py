@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeGuard
 
 from .errors import MalformedAdapter
 
 MAX_HEADER = 100_000_000
 MAX_TENSORS = 1_000_000
-"""Bytes and rows of a header; the safetensors library has the same byte limit."""
+MAX_NAME = 500
+"""Bytes and rows of a header, characters of a name; the safetensors library has the same byte limit."""
 
 AGAIN = "save or download the file again"
 PICKLE = "load it with PEFT and call save_pretrained(), which writes adapter_model.safetensors"
@@ -44,10 +45,12 @@ DTYPES: dict[str, tuple[int, str]] = {
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """One tensor as the header says it: `dtype` as torch names it, `shape` in elements."""
+    """One tensor as the header says it: `dtype` as torch names it, `shape` in elements, its bytes in the file."""
 
     dtype: str
     shape: tuple[int, ...]
+    start: int = 0
+    size: int = 0
 
 
 def read_header(path: Path, *, owner: str | None = None) -> dict[str, TensorHeader]:
@@ -59,7 +62,8 @@ def read_header(path: Path, *, owner: str | None = None) -> dict[str, TensorHead
             raw = _header_bytes(file, size, name)
     except OSError as error:
         raise MalformedAdapter(f"{name}: cannot read the weights: {error.strerror}", remedy="check the path") from error
-    return _tensors(_parse(raw, name), size - 8 - len(raw), name)
+    tensors = _tensors(_parse(raw, name), size - 8 - len(raw), name)
+    return {key: replace(tensor, start=tensor.start + 8 + len(raw)) for key, tensor in tensors.items()}
 
 
 def _header_bytes(file: BinaryIO, size: int, name: str) -> bytes:
@@ -102,19 +106,13 @@ def _parse(raw: bytes, name: str) -> dict[str, object]:
 
 def _tensors(header: Mapping[str, object], data: int, name: str) -> dict[str, TensorHeader]:
     _check_metadata(header.get("__metadata__", {}), name)
-    found: dict[str, TensorHeader] = {}
-    spans: list[tuple[int, int, str]] = []
-    for key, entry in header.items():
-        if key == "__metadata__":
-            continue
-        found[key], begin, end = _tensor(key, entry, name)
-        spans.append((begin, end, key))
+    found = {key: _tensor(key, entry, name) for key, entry in header.items() if key != "__metadata__"}
     at = 0
-    for begin, end, key in sorted(spans):
-        if begin != at:
-            kind = "overlaps the one before" if begin < at else "leaves a hole before it"
-            raise MalformedAdapter(f"{name}: tensor {key!r} {kind}: starts at byte {begin}, expected {at}")
-        at = end
+    for key, tensor in sorted(found.items(), key=lambda item: (item[1].start, item[1].size)):
+        if tensor.start != at:
+            kind = "overlaps the one before" if tensor.start < at else "leaves a hole before it"
+            raise MalformedAdapter(f"{name}: tensor {key!r} {kind}: starts at byte {tensor.start}, expected {at}")
+        at += tensor.size
     if at != data:
         what = "is cut short" if at > data else "has bytes that belong to no tensor"
         raise MalformedAdapter(f"{name}: {what}: {data} bytes of data, the header lists {at}", remedy=AGAIN)
@@ -126,25 +124,27 @@ def _check_metadata(metadata: object, name: str) -> None:
         raise MalformedAdapter(f"{name}: __metadata__ must map texts to texts")
 
 
-def _tensor(key: str, entry: object, name: str) -> tuple[TensorHeader, int, int]:
-    """The tensor and its begin and end in the data; the span must have the bytes that dtype and shape need."""
+def _tensor(key: str, entry: object, name: str) -> TensorHeader:
+    """One entry, `start` counted from the data; its span must have the bytes that dtype and shape need."""
+    if len(key) > MAX_NAME or not key.isprintable():
+        raise MalformedAdapter(f"{name}: a tensor has the impossible name {key[:MAX_NAME]!r}")
     if not isinstance(entry, dict):
         raise MalformedAdapter(f"{name}: the header's entry of {key!r} is no object")
     dtype, shape, span = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise MalformedAdapter(f"{name}: tensor {key!r} has the unknown dtype {dtype!r}")
+        raise MalformedAdapter(f"{name}: tensor {key!r} has the unknown dtype {str(dtype)[:40]!r}")
     if not _sizes(shape) or len(shape) > 16:
-        raise MalformedAdapter(f"{name}: tensor {key!r} has the impossible shape {shape!r}")
+        raise MalformedAdapter(f"{name}: tensor {key!r} has the impossible shape {str(shape)[:200]}")
     if not _sizes(span) or len(span) != 2:
-        raise MalformedAdapter(f"{name}: tensor {key!r} has impossible offsets {span!r}")
+        raise MalformedAdapter(f"{name}: tensor {key!r} has impossible offsets {str(span)[:200]}")
     width, dtype_name = DTYPES[dtype]
     needed = width * prod(shape)
     if span[1] - span[0] != needed:
         raise MalformedAdapter(
             f"{name}: tensor {key!r} holds {span[1] - span[0]} bytes, shape {shape} of {dtype_name} needs {needed}"
         )
-    return TensorHeader(dtype_name, tuple(shape)), span[0], span[1]
+    return TensorHeader(dtype_name, tuple(shape), span[0], needed)
 
 
-def _sizes(value: object) -> bool:
+def _sizes(value: object) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(size) is int and 0 <= size < 2**63 for size in value)

@@ -1,0 +1,59 @@
+"""Makes a merged adapter again from its recipe and its parents' folders; the result must be the same, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .card import CardFacts
+from .description import CONFIG_FILE, WEIGHTS_FILE
+from .errors import BadRecipe
+from .export import ExportReport, save_adapter
+from .merge import merge
+from .methods import find_method
+from .peft_files import read_adapter
+from .recipe import Recipe, file_sha256
+
+
+def remake(
+    recipe: Recipe,
+    parents: Sequence[Path],
+    directory: Path,
+    *,
+    facts: CardFacts | None = None,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Merge the adapters in the folders `parents`, in the recipe's order, and write the result into `directory`.
+
+    Every parent's files must have the recorded digests, and so must the new weights; else `BadRecipe`, and nothing is
+    written.
+    """
+    check_parents(recipe, parents)
+    options: dict[str, Any] = find_method(recipe.method).resolve(recipe.params)
+    adapters = [read_adapter(d, name=p.address) for d, p in zip(parents, recipe.parents, strict=True)]
+    merged = merge(adapters, [p.weight for p in recipe.parents], method=recipe.method, **options)
+    return save_adapter(
+        merged.adapter,
+        directory,
+        dtype=recipe.dtype,
+        profile=recipe.profile,
+        recipe=recipe,
+        facts=facts,
+        overwrite=overwrite,
+    )
+
+
+def check_parents(recipe: Recipe, parents: Sequence[Path]) -> None:
+    """One folder per parent, each with exactly the recorded files."""
+    if len(parents) != len(recipe.parents):
+        raise BadRecipe(f"the recipe has {len(recipe.parents)} parents, {len(parents)} folders were given")
+    for directory, parent in zip(parents, recipe.parents, strict=True):
+        recorded = {WEIGHTS_FILE: parent.weights_sha256, CONFIG_FILE: parent.config_sha256}
+        for name, expected in recorded.items():
+            found = file_sha256(directory / name) if (directory / name).is_file() else "missing"
+            if found != expected:
+                raise BadRecipe(
+                    f"{parent.address}: {name} is not the recorded one: sha256 {found}, expected {expected}",
+                    remedy=f"get revision {parent.commit or 'that was mixed'} of it",
+                )
