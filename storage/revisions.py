@@ -218,12 +218,8 @@ def _add_files(session: Session, revision_id: int, files: Sequence[File]) -> Non
 
 
 def _by_prefix(session: Session, repo: Repo, prefix: str) -> Revision | None:
-    last = prefix.ljust(40, "g")  # sorts after every hex digit
-    matches = session.scalars(
-        select(RevisionRow.id)
-        .where(RevisionRow.repo_id == repo.id, RevisionRow.commit_id >= prefix, RevisionRow.commit_id < last)
-        .limit(2)
-    ).all()
+    begins = RevisionRow.commit_id == prefix if len(prefix) == 40 else RevisionRow.commit_id.startswith(prefix)
+    matches = session.scalars(select(RevisionRow.id).where(RevisionRow.repo_id == repo.id, begins).limit(2)).all()
     if len(matches) > 1:
         raise Conflict(f"More than one commit of {repo.full_name} begins with {prefix}.", remedy="Give more digits.")
     return by_id(session, matches[0]) if matches else None

@@ -30,9 +30,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "mixhub.sqlite"
     engine = open_database(f"sqlite:///{path}")
     migrations.upgrade(engine)
-    with engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    engine.dispose()
+    engine.dispose()  # closing the last connection writes the log back into the file
     return path
 
 
@@ -74,10 +72,26 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def shared_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """One empty database for all tests that never commit."""
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("shared") / "mixhub.sqlite"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        url = f"sqlite:///{path}"
+    else:
+        with request.getfixturevalue("postgres_admin").connect() as connection:
+            connection.execute(text("CREATE DATABASE shared TEMPLATE template_mixhub"))
+        url = request.getfixturevalue("postgres_url").replace("/postgres?", "/shared?")
+    engine = open_database(url)
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture
-def session(engine: Engine) -> Iterator[Session]:
-    """A writer whose work is thrown away; for tests that need one transaction only."""
-    with Session(engine, expire_on_commit=False) as session:
+def session(shared_engine: Engine) -> Iterator[Session]:
+    """A writer whose work is thrown away: for tests of what happens inside one transaction."""
+    with Session(shared_engine, expire_on_commit=False) as session:
         yield session
 
 
