@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .description import AdapterDescription, ModuleShape
+from .description import AdapterDescription, ModuleShape, target_of
 from .errors import IncompatibleAdapters, UnsupportedAdapter
 
 if TYPE_CHECKING:
@@ -188,4 +188,4 @@ def _ranks(adapter: AdapterDescription | LoraAdapter) -> str:
 
 
 def _targets(adapter: AdapterDescription | LoraAdapter) -> str:
-    return ", ".join(sorted({path.rpartition(".")[2] for path in _modules(adapter)})) or "none"
+    return ", ".join(sorted({target_of(path) for path in _modules(adapter)})) or "none"

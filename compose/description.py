@@ -151,12 +151,18 @@ def _facts(
         alpha=config.lora_alpha if is_lora else None,
         scaling_kind=("rslora" if config.use_rslora else "lora") if is_lora else None,
         has_patterns=bool(config.rank_pattern or config.alpha_pattern),
-        target_modules=tuple(sorted({module.path.rpartition(".")[2] for module in modules})),
+        target_modules=tuple(sorted({target_of(module.path) for module in modules})),
         parameter_count=sum(prod(header.shape) for header in headers.values()),
         dtypes=tuple(sorted({header.dtype for header in headers.values()})),
         fan_in_fan_out=config.fan_in_fan_out,
         config=config.raw,
     )
+
+
+def target_of(path: str) -> str:
+    """The name of a module's kind: its last component, with the one before where that is a number (`to_out.0`)."""
+    parts = path.split(".")
+    return ".".join(parts[-2:] if parts[-1].isdigit() else parts[-1:])
 
 
 def _module(
