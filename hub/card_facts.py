@@ -38,7 +38,7 @@ class CardFacts:
     licence: str | None = None
     base_model: str | None = None
     tags: tuple[tuple[str, str, str], ...] = ()
-    """(kind, name, value): kind is `task`, `metric`, `dataset`, `language` or `tag`."""
+    """(kind, name, value): kind is `task`, `metric`, `dataset` or `tag`."""
     contract: UsageContract = field(default_factory=UsageContract)
 
 
@@ -85,7 +85,7 @@ def _front_matter(card: Path) -> Mapping[str, object]:
 
 
 def _tags(front: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
-    for kind, key in (("task", "pipeline_tag"), ("task", "task"), ("dataset", "datasets"), ("language", "language")):
+    for kind, key in (("task", "pipeline_tag"), ("task", "task"), ("dataset", "datasets")):
         yield from ((kind, text, "") for text in _texts(front.get(key)))
     yield from (("tag", text, "") for text in _texts(front.get("tags")))
     yield from (("metric", text, "") for text in _texts(front.get("metrics")))

@@ -1,0 +1,244 @@
+"""Mix adapters of the registry into a new one: pin the parts, check that they fit, merge, publish with the recipe."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compose.card import CardFacts
+from compose.compatibility import compare
+from compose.description import describe
+from compose.recipe import RECIPE_FILE, Recipe, parent_of, read_recipe
+from hub.actions.publish import Published, publish
+from hub.address import Address, parse_address
+from hub.base_lookup import find_base
+from hub.errors import UsageError
+from hub.home import Home
+from hub.locate import Pinned, locate_adapter
+from storage import adapters as adapter_rows
+from storage import bases
+from storage.adapters import AdapterFacts
+from storage.compositions import Composition, Parent
+
+
+@dataclass(frozen=True)
+class Part:
+    address: Address
+    weight: float
+
+
+@dataclass(frozen=True)
+class PinnedPart:
+    """A part with its revision fixed, its facts, and its files on this machine."""
+
+    name: str
+    """How messages and searches call it: its address as it was written; unique among the parts of one mix."""
+    pinned: Pinned
+    facts: AdapterFacts
+    directory: Path
+
+    @property
+    def address(self) -> Address:
+        return self.pinned.address
+
+
+@dataclass(frozen=True)
+class Composed:
+    published: Published
+    parts: tuple[Part, ...]
+    method: str
+    retained_energy: float | None
+    """Share of the exact delta that an approximating method kept; None for element-wise methods."""
+    notes: tuple[str, ...]
+
+    @property
+    def verb(self) -> str:
+        return "mixed" if self.published.created else "unchanged"
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            **self.published.as_dict(),
+            "method": self.method,
+            "parts": [{"address": str(p.address), "weight": p.weight} for p in self.parts],
+            "retained_energy": self.retained_energy,
+            "notes": list(self.notes),
+        }
+
+
+def compose(
+    home: Home,
+    parts: Sequence[Part],
+    into: Address,
+    *,
+    method: str = "lorahub",
+    params: Mapping[str, Any] | None = None,
+    dtype: str = "",
+    allow_unbound: bool = False,
+    version: str = "",
+    search: Mapping[str, Any] | None = None,
+) -> Composed:
+    """Mix `parts` and publish the result at `into` with its recipe and lineage. `search` says how the weights were
+    found, and goes into the recipe.
+
+    Errors: an adapter that cannot be mixed, adapters of different or (without `allow_unbound`) unknown base models,
+    shapes that differ; all differences are listed at once and nothing is published.
+    """
+    pinned = pin_parts(home, [part.address for part in parts])
+    notes = check_fit(pinned, allow_unbound=allow_unbound)
+    return mix(
+        home, pinned, [part.weight for part in parts], into,
+        method=method, params=params or {}, dtype=dtype, version=version, search=search, notes=notes,
+    )  # fmt: skip
+
+
+def remake(home: Home, recipe_file: Path, into: Address | None, *, version: str = "") -> Composed:
+    """Remake a mix from its recipe and publish it. The parents must be in this home with the recorded bytes, and the
+    result must have the recorded sha256, or nothing is published."""
+    from compose.remake import remake as remake_files
+
+    recipe = read_recipe(recipe_file / RECIPE_FILE if recipe_file.is_dir() else recipe_file)
+    if into is None:
+        raise UsageError("--as is missing", remedy="name the result: --as namespace/name")
+    pinned = pin_parts(home, [_parent_address(p.address, p.commit, p.folder) for p in recipe.parents])
+    weights = [parent.weight for parent in recipe.parents]
+    with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
+        made = Path(scratch) / "adapter"
+        remake_files(recipe, [part.directory for part in pinned], made, facts=_card(into, pinned))
+        published = publish(
+            home, made, into, base=_shared_base(home, pinned), version=version, message=f"Remake {into.adapter_id}",
+            composition=_composition(pinned, weights, recipe_of(made)),
+        )  # fmt: skip
+    return Composed(published, _parts(pinned, weights), recipe.method, None, published.notes)
+
+
+def pin_parts(home: Home, addresses: Sequence[Address], *, names: Sequence[str] = ()) -> list[PinnedPart]:
+    """Fix the revision of every address and bring the files to this machine's disk. Each adapter may occur once.
+
+    `names` says what to call them; by default as the addresses are written.
+    """
+    parts = []
+    for address, name in zip(addresses, names or map(str, addresses), strict=True):
+        with home.read() as session:
+            pinned = locate_adapter(session, address)
+            facts = adapter_rows.facts_of(session, pinned.revision, address.folder)
+        if facts is None or pinned.revision.state == "broken":
+            state = f"{pinned.revision.state}: {pinned.revision.reason}"
+            raise UsageError(f"{address} cannot be used, it is {state}", remedy="publish it again")
+        parts.append(PinnedPart(name, pinned, facts, pinned.directory(home)))
+    seen: dict[tuple[str, str], Address] = {}
+    for part in parts:
+        key = (part.pinned.revision.commit_id, part.pinned.folder)
+        if key in seen:
+            raise UsageError(f"{part.address} and {seen[key]} are the same adapter", remedy="name it once")
+        seen[key] = part.address
+    return parts
+
+
+def check_fit(parts: Sequence[PinnedPart], *, allow_unbound: bool) -> tuple[str, ...]:
+    """Raise one error that lists every reason why the parts cannot be mixed; give the remaining notes."""
+    descriptions = [describe(part.directory, name=part.name) for part in parts]
+    digests = {part.name: part.facts.base_digest for part in parts}
+    report = compare(descriptions, base_digests=digests, allow_unbound=allow_unbound)
+    report.raise_for_errors()
+    return tuple(note.message for note in report.notes)
+
+
+def mix(
+    home: Home,
+    parts: Sequence[PinnedPart],
+    weights: Sequence[float],
+    into: Address,
+    *,
+    method: str,
+    params: Mapping[str, Any],
+    dtype: str = "",
+    version: str = "",
+    search: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+) -> Composed:
+    """Merge pinned parts that are known to fit, and publish the result."""
+    from compose.export import save_adapter
+    from compose.merge import merge
+    from compose.peft_files import read_adapter
+
+    adapters = [read_adapter(part.directory, name=part.name) for part in parts]
+    merged = merge(adapters, list(weights), method=method, name=into.adapter_id, **params)
+    recipe = Recipe(
+        parents=tuple(
+            parent_of(
+                part.directory, address=part.address.repo_id, weight=float(weight),
+                commit=part.pinned.revision.commit_id, folder=part.pinned.folder,
+            )
+            for part, weight in zip(parts, weights, strict=True)
+        ),
+        method=method,
+        params=merged.report.params,
+        search=search,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
+        made = Path(scratch) / "adapter"
+        save_adapter(merged.adapter, made, dtype=dtype or None, recipe=recipe, facts=_card(into, parts))
+        published = publish(
+            home, made, into, base=_shared_base(home, parts), version=version, message=f"Mix {into.adapter_id}",
+            composition=_composition(parts, weights, recipe_of(made)),
+        )  # fmt: skip
+    energy = merged.report.retained_energy
+    return Composed(published, _parts(parts, weights), method, energy, (*notes, *merged.report.notes, *published.notes))
+
+
+def recipe_of(folder: Path) -> dict[str, Any]:
+    """The recipe beside a saved adapter, as data."""
+    content: dict[str, Any] = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))
+    return content
+
+
+def _card(into: Address, parts: Sequence[PinnedPart]) -> CardFacts:
+    """The licence only where all parts have the same one; the tags that all parts share."""
+    licences = {part.facts.licence for part in parts}
+    return CardFacts(
+        title=into.adapter_id,
+        license=licences.pop() if len(licences) == 1 else None,
+    )
+
+
+def _composition(parts: Sequence[PinnedPart], weights: Sequence[float], recipe: Mapping[str, Any]) -> Composition:
+    return Composition(
+        method=str(recipe["method"]),
+        params=recipe["params"],
+        recipe=recipe,
+        parents=tuple(
+            Parent(
+                repo_id=part.pinned.repo.id, revision_id=part.pinned.revision.id,
+                commit_id=part.pinned.revision.commit_id, folder=part.pinned.folder, full_name=part.address.repo_id,
+                weight=float(weight), weights_sha256=str(part.facts.weights_sha256),
+                config_sha256=str(part.facts.config_sha256),
+            )
+            for part, weight in zip(parts, weights, strict=True)
+        ),
+    )  # fmt: skip
+
+
+def _shared_base(home: Home, parts: Sequence[PinnedPart]) -> str:
+    """A name of the base that all parts are bound to, for binding the mix; empty where there is none."""
+    digests = {part.facts.base_digest for part in parts}
+    if len(digests) != 1 or None in digests:
+        return ""
+    with home.read() as session:
+        known = bases.find_base(session, str(digests.pop()))
+    if known is None or not known.names:
+        return ""
+    return next((n.name for n in known.names if find_base(home, n.name) is not None), "")
+
+
+def _parts(parts: Sequence[PinnedPart], weights: Sequence[float]) -> tuple[Part, ...]:
+    return tuple(Part(part.address, float(weight)) for part, weight in zip(parts, weights, strict=True))
+
+
+def _parent_address(address: str, commit: str | None, folder: str) -> Address:
+    """A recipe names repo and folder apart; the commit pins both."""
+    parsed = parse_address(address)
+    return Address(parsed.namespace, parsed.repo, folder or parsed.folder, commit or parsed.revision)

@@ -1,0 +1,55 @@
+"""The home itself: its schema, its consistency, its leftovers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+
+import migrations
+from hub.home import home_of, opened_database, set_up
+from hub.settings import Settings
+from storage import blob_records
+from storage.blobs import open_blobs
+from storage.check import check as check_storage
+from storage.errors import SchemaOutdated
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    location: str
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    """Leftovers that harm nothing: `mixhub db gc` removes them."""
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def upgrade(settings: Settings) -> str:
+    """Bring the schema to this program's version; returns that version."""
+    with opened_database(settings) as engine:
+        set_up(home_of(settings, engine))
+    return migrations.HEAD
+
+
+def check(settings: Settings, *, deep: bool = False) -> CheckReport:
+    """Compare schema, rows and blobs; with `deep` also every blob's digest."""
+    with opened_database(settings) as engine:
+        try:
+            migrations.check(engine)
+        except SchemaOutdated as error:
+            return CheckReport(str(settings.directory), (f"{error.message} ({error.remedy})",), ())
+        found = check_storage(engine, open_blobs(settings.blobs), deep=deep)
+    lines = [(p.severity, f"{p.subject}: {p.message}") for p in found]
+    return CheckReport(
+        str(settings.directory),
+        tuple(line for severity, line in lines if severity == "problem"),
+        tuple(line for severity, line in lines if severity != "problem"),
+    )
+
+
+def collect_garbage(settings: Settings, *, hours: float) -> int:
+    """Remove blobs that no revision holds and unfinished writes, older than `hours`; returns how many."""
+    with opened_database(settings) as engine:
+        swept = blob_records.sweep_unused(engine, open_blobs(settings.blobs), older_than=timedelta(hours=hours))
+    return len(swept.blobs) + len(swept.leftovers)

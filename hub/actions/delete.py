@@ -1,0 +1,40 @@
+"""Delete a version, or hide a repo. What an alias or a mix pins stays: versions are refused, repos keep their bytes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from hub.address import Address
+from hub.errors import UsageError
+from hub.home import Home
+from storage import names, repos, versions
+
+
+@dataclass(frozen=True)
+class Deleted:
+    address: str
+    sentence: str
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def delete(home: Home, address: Address) -> Deleted:
+    """Delete `ns/name@v3` or `ns/name`. The version's name will never be given to other content."""
+    if address.folder:
+        raise UsageError(
+            f"'{address}' is a folder; folders are deleted by publishing the repo without them",
+            remedy=f"mixhub delete {address.repo_id}@v<number>, or mixhub delete {address.repo_id}",
+        )
+    number = names.version_number(address.revision) if address.revision else None
+    if address.revision and number is None:
+        raise UsageError(f"'{address.revision}' is not a version; only versions and whole repos can be deleted")
+    with home.write() as session:
+        repo = repos.find(session, address.namespace, address.repo)
+        if number is None:
+            repos.delete(session, repo, actor=home.account)
+            sentence = f"deleted {address}; mixes that it is part of keep what they need of it"
+        else:
+            versions.delete(session, repo, number, actor=home.account)
+            sentence = f"deleted {address}; the commit is still there, and {address.revision} is never reused"
+    return Deleted(str(address), sentence)

@@ -1,0 +1,123 @@
+"""Write an adapter for use elsewhere: plain LoRA files, or its base model with the adapter fused in."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from compose.card import CardFacts
+from compose.recipe import RECIPE_FILE, read_recipe
+from hub.actions.compose import PinnedPart, pin_parts
+from hub.address import Address
+from hub.base_lookup import FoundBase, require_base
+from hub.errors import UnknownBase, UsageError, WouldOverwrite
+from hub.home import Home
+from storage import bases
+
+
+@dataclass(frozen=True)
+class Exported:
+    directory: Path
+    address: Address
+    commit_id: str
+    fused: bool
+    max_change: float
+    """The largest |written - float32 truth| of any value."""
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "directory": str(self.directory),
+            "address": str(self.address),
+            "commit": self.commit_id,
+            "fused": self.fused,
+            "max_change": self.max_change,
+            "notes": list(self.notes),
+        }
+
+
+def export(
+    home: Home,
+    address: Address,
+    to: Path,
+    *,
+    profile: str = "peft-uniform",
+    dtype: str = "",
+    fused: bool = False,
+    base: str = "",
+    force: bool = False,
+) -> Exported:
+    """Write the adapter at `address` to the folder `to`, which must be absent or empty unless `force` is given.
+
+    With `fused` the base model is written with the adapter added in; `base` says where it is, if this home does not
+    know. Errors: an adapter that cannot be mixed cannot be exported as plain LoRA either.
+    """
+    if base and not fused:
+        raise UsageError("--base is for --fused", remedy="add --fused, or leave --base out")
+    if to.exists() and not force and (not to.is_dir() or any(to.iterdir())):
+        raise WouldOverwrite(f"'{to}' is not empty", remedy="give another folder, or --force to replace it")
+    [part] = pin_parts(home, [address])
+    if fused:
+        change, notes = _fuse(part, _base_of(home, part, base), to, force=force)
+    else:
+        change, notes = _plain(part, to, profile=profile, dtype=dtype, force=force)
+    return Exported(to, address, part.pinned.revision.commit_id, fused, change, notes)
+
+
+def _plain(part: PinnedPart, to: Path, *, profile: str, dtype: str, force: bool) -> tuple[float, tuple[str, ...]]:
+    from compose.export import save_adapter
+    from compose.peft_files import read_adapter
+
+    recipe_file = part.directory / RECIPE_FILE
+    report = save_adapter(
+        read_adapter(part.directory, name=part.name), to, profile=profile, dtype=dtype or None, overwrite=force,
+        facts=CardFacts(title=part.address.adapter_id, license=part.facts.licence),
+    )  # fmt: skip
+    if recipe_file.is_file():
+        recipe = read_recipe(recipe_file)
+        if recipe.output_sha256 == report.sha256["adapter_model.safetensors"]:
+            for name in (RECIPE_FILE, "README.md"):
+                shutil.copyfile(part.directory / name, to / name)
+    return report.max_change, ()
+
+
+def _fuse(part: PinnedPart, base: FoundBase, to: Path, *, force: bool) -> tuple[float, tuple[str, ...]]:
+    from compose.fuse import fuse
+    from compose.peft_files import read_adapter
+
+    if base.directory is None:
+        raise UnknownBase(f"the files of the base model {base.name} are not on this machine", remedy="--base FOLDER")
+    adapter = read_adapter(part.directory, name=part.name)
+    if force and to.is_dir():
+        old = to.with_name(f".{to.name}.replaced")
+        to.rename(old)
+        try:
+            report = fuse(base.directory, adapter, to)
+        except BaseException:
+            old.rename(to)
+            raise
+        shutil.rmtree(old)
+    else:
+        report = fuse(base.directory, adapter, to)
+    return report.max_rounding, (f"{len(report.changed)} tensors of {base.name} changed",)
+
+
+def _base_of(home: Home, part: PinnedPart, given: str) -> FoundBase:
+    """The base to fuse into: the given one, or the one that the adapter is bound to; never another identity."""
+    if given:
+        found = require_base(home, given)
+        if part.facts.base_digest not in (None, found.facts.digest):
+            raise UnknownBase(
+                f"{part.address} belongs to the base {str(part.facts.base_digest)[:12]}, {given} is "
+                f"{found.facts.digest[:12]}",
+                remedy="give the base that it was trained on",
+            )
+        return found
+    with home.read() as session:
+        known = bases.find_base(session, part.facts.base_digest) if part.facts.base_digest else None
+    for name in known.names if known else ():
+        found = require_base(home, name.name)
+        if found.directory is not None:
+            return found
+    raise UnknownBase(f"the base model of {part.address} is not known here", remedy="--base FOLDER_OR_NAME")

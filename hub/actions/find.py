@@ -1,0 +1,82 @@
+"""List adapters: the newest revision of `main` of every repo, each folder by itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from sqlalchemy.orm import Session
+
+from hub.home import Home
+from storage import bases, repos, versions
+from storage.adapter_search import AdapterFilter, FoundAdapter, find_adapters
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of `mixhub ls`."""
+
+    address: str
+    version: str
+    commit: str
+    base: str | None
+    """A name of the base that it is bound to; None: unbound."""
+    base_as_written: str | None
+    peft_type: str | None
+    rank: int | None
+    task: str
+    tags: tuple[str, ...]
+    licence: str | None
+    state: str
+    """`ok`, or why it cannot be mixed or does nothing."""
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def find(
+    home: Home,
+    *,
+    text: str = "",
+    base: str = "",
+    task: str = "",
+    tag: str = "",
+    namespace: str = "",
+    limit: int | None = None,
+) -> list[Listed]:
+    """Adapters for which every given condition holds; `base` goes by identity, under any of its names."""
+    wanted = AdapterFilter(
+        account=namespace or None, text=text or None, base=base or None, task=task or None, tag=tag or None
+    )
+    with home.read() as session:
+        names = base_names(session)
+        return [_listed(session, found, names) for found in find_adapters(session, wanted, limit=limit)]
+
+
+def base_names(session: Session) -> dict[str, str]:
+    """Base digest -> the name to show for it: a hub or repo name before a path, short before long."""
+    order = {"repo": 0, "hub": 1, "quantised": 2, "path": 3}
+    shown = {}
+    for known in bases.every(session):
+        names = sorted(known.names, key=lambda n: (order[n.kind], len(n.name), n.name))
+        shown[known.digest] = names[0].name if names else known.digest[:12]
+    return shown
+
+
+def _listed(session: Session, found: FoundAdapter, names: dict[str, str]) -> Listed:
+    facts = found.facts
+    repo = repos.by_id(session, found.repo_id)
+    version = [v.name for v in versions.every(session, repo) if v.commit_id == found.commit_id]
+    tasks = [t.name for t in facts.tags if t.kind == "task"] or [facts.task_type or ""]
+    return Listed(
+        address=found.address,
+        version=version[-1] if version else "",
+        commit=found.commit_id,
+        base=names.get(facts.base_digest or ""),
+        base_as_written=facts.base_model_name,
+        peft_type=facts.peft_type,
+        rank=max(facts.ranks.values(), default=None),
+        task=", ".join(tasks),
+        tags=tuple(t.name for t in facts.tags if t.kind == "tag"),
+        licence=facts.licence,
+        state="not mixable" if not facts.usable else "no effect" if facts.zero_delta else "ok",
+    )

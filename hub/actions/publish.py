@@ -1,0 +1,241 @@
+"""Publish a folder: bytes first, then one transaction with revision, facts, version and, for a mix, its parents.
+
+A crash before the transaction leaves only unused blobs, which `mixhub db gc` removes; after it everything is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from hub.address import Address
+from hub.base_lookup import FoundBase, find_base, require_base
+from hub.card_facts import UsageContract
+from hub.errors import UsageError
+from hub.home import Home
+from hub.inspect_adapter import Inspected, inspect_adapter
+from hub.local_files import LocalFile, collect_files
+from hub.locate import ADAPTER_CONFIG
+from storage import accounts, adapters, blob_records, compositions, names, repos, revisions, versions
+from storage.blobs import StoredBlob
+from storage.compositions import Composition
+from storage.errors import NotFound, VersionTaken
+from storage.repos import Repo
+from storage.revisions import File, Revision
+
+REGULAR_UP_TO = 10 * 2**20
+"""Text files up to this many bytes are `regular` for Hugging Face clients; weights and larger files are `lfs`."""
+LFS_SUFFIXES = frozenset({".safetensors", ".gguf", ".npz", ".npy", ".msgpack", ".onnx", ".zip", ".gz", ".model"})
+
+
+@dataclass(frozen=True)
+class Published:
+    address: Address
+    """With the version as its revision, or the commit where there is no version."""
+    commit_id: str
+    version: str
+    created: bool
+    """False: the content was there already, so no revision was made."""
+    adapters: tuple[str, ...]
+    """The folders that hold adapters; the empty string is the root."""
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "address": str(self.address),
+            "commit": self.commit_id,
+            "version": self.version,
+            "created": self.created,
+            "adapters": list(self.adapters),
+            "notes": list(self.notes),
+        }
+
+
+def publish(
+    home: Home,
+    directory: Path,
+    address: Address,
+    *,
+    base: str = "",
+    version: str = "",
+    message: str = "",
+    exclude: Sequence[str] = (),
+    contract: UsageContract | None = None,
+    composition: Composition | None = None,
+) -> Published:
+    """Publish the files of `directory` as a revision of `address` and move `main`.
+
+    With a folder in the address only that folder of the repo changes. `base` binds the adapters to a base model; else
+    the name in adapter_config.json does, if it is known here. Errors: malformed adapters, pickles, a version that is or
+    was other content; then nothing of the repo has changed.
+    """
+    if address.revision:
+        raise UsageError(f"'{address}' names a revision; publishing makes one", remedy="see --version")
+    number = _version_number(version)
+    files = collect_files(directory, into=address.folder, exclude=exclude)
+    names.check_paths(file.path for file in files)
+    explicit = require_base(home, base) if base else None
+    inspected, found_bases = _inspect(home, directory, address, files, explicit, contract or UsageContract())
+    stored = {file.path: home.blobs.put_file(file.source) for file in files}
+    with home.write() as session:
+        return _commit(
+            session, home, address, _rows(files, stored), stored, inspected, found_bases,
+            number=number, message=message, composition=composition,
+        )  # fmt: skip
+
+
+def _inspect(
+    home: Home,
+    directory: Path,
+    address: Address,
+    files: Sequence[LocalFile],
+    explicit: FoundBase | None,
+    contract: UsageContract,
+) -> tuple[list[Inspected], list[FoundBase]]:
+    """Every adapter among the files, and the bases that they belong to. Nothing is stored yet."""
+    from compose.peft_config import read_config
+
+    inspected, found = [], []
+    for file in files:
+        if Path(file.path).name != ADAPTER_CONFIG:
+            continue
+        source = file.source.parent
+        folder = Path(file.path).parent.as_posix()
+        place = Address(address.namespace, address.repo, "" if folder == "." else folder)
+        base = explicit
+        if base is None and (written := read_config(file.source, owner=str(place)).base_model):
+            base = find_base(home, written)
+        if base is not None:
+            found.append(base)
+        inspected.append(inspect_adapter(source, folder=place.folder, name=str(place), base=base, given=contract))
+    if not inspected and (directory / "config.json").is_file() and any(directory.glob("*.safetensors")):
+        found.append(_own_base(home, directory, address))
+    return inspected, found
+
+
+def _own_base(home: Home, directory: Path, address: Address) -> FoundBase:
+    """The folder is a base model itself; the repo's address becomes one of its names."""
+    return replace(require_base(home, str(directory.resolve())), name=address.adapter_id, kind="repo")
+
+
+def _rows(files: Sequence[LocalFile], stored: dict[str, StoredBlob]) -> list[File]:
+    rows = []
+    for file in files:
+        blob = stored[file.path]
+        large = blob.size > REGULAR_UP_TO or file.source.suffix.lower() in LFS_SUFFIXES
+        rows.append(File(file.path, blob.size, blob.sha256, blob.git_sha1, "lfs" if large else "regular"))
+    return rows
+
+
+def _commit(
+    session: Session,
+    home: Home,
+    address: Address,
+    rows: list[File],
+    stored: dict[str, StoredBlob],
+    inspected: Sequence[Inspected],
+    found_bases: Sequence[FoundBase],
+    *,
+    number: int | None,
+    message: str,
+    composition: Composition | None,
+) -> Published:
+    owner = accounts.ensure(session, home.account)
+    accounts.ensure(session, address.namespace, kind="org")
+    blob_records.record(session, owner, stored.values())
+    repo = _repo(session, address)
+    head = _head(session, repo)
+    kept = _kept_files(session, head, rows, address.folder)
+    title = message.splitlines()[0] if message else f"Publish {address.adapter_id}"
+    made = revisions.create_revision(
+        session, repo, [*kept, *rows], parent=head.commit_id if head else None, author=home.account, title=title,
+        message=message,
+    )  # fmt: skip
+    for base in found_bases:
+        base.record(session)
+    for one in inspected:
+        adapters.record_facts(session, made.revision, one.facts)
+    if made.created:
+        _carry_facts(session, head, made.revision, {one.facts.folder for one in inspected}, kept)
+        if composition is not None:
+            compositions.record(session, made.revision, composition, folder=address.folder)
+    version = _give_version(session, repo, made.revision, number, created=made.created)
+    return Published(
+        address=address.at(version or made.revision.commit_id),
+        commit_id=made.revision.commit_id,
+        version=version,
+        created=made.created,
+        adapters=tuple(one.facts.folder for one in inspected),
+        notes=tuple(note for one in inspected for note in one.notes),
+    )
+
+
+def _repo(session: Session, address: Address) -> Repo:
+    try:
+        return repos.find(session, address.namespace, address.repo)
+    except NotFound:
+        return repos.create(session, address.namespace, address.repo)
+
+
+def _head(session: Session, repo: Repo) -> Revision | None:
+    repos.lock(session, repo)
+    try:
+        return revisions.resolve(session, repo)
+    except NotFound:
+        return None
+
+
+def _kept_files(session: Session, head: Revision | None, rows: Sequence[File], folder: str) -> list[File]:
+    """What stays of the last revision: all outside `folder`; for the root, the other adapters' own folders."""
+    if head is None:
+        return []
+    new = {row.path for row in rows}
+    old = [file for file in revisions.files_of(session, head) if file.path not in new]
+    if folder:
+        return [file for file in old if not file.path.startswith(f"{folder}/")]
+    brought = {row.path.rpartition("/")[0] for row in rows}
+    others = [other for other in adapters.folders_of(session, head) if other and other not in brought]
+    return [file for file in old if any(file.path.startswith(f"{other}/") for other in others)]
+
+
+def _carry_facts(
+    session: Session, head: Revision | None, new: Revision, inspected: set[str], kept: Sequence[File]
+) -> None:
+    """Facts and lineage of the adapters whose folders were kept are those of the new revision too."""
+    if head is None:
+        return
+    paths = {file.path for file in kept}
+    for folder in adapters.folders_of(session, head):
+        if folder in inspected or (f"{folder}/{ADAPTER_CONFIG}" if folder else ADAPTER_CONFIG) not in paths:
+            continue
+        facts = adapters.facts_of(session, head, folder)
+        if facts is not None:
+            adapters.record_facts(session, new, facts)
+        made_of = compositions.composition_of(session, head.id, folder)
+        if made_of is not None:
+            compositions.record(session, new, made_of, folder=folder)
+
+
+def _give_version(session: Session, repo: Repo, revision: Revision, number: int | None, *, created: bool) -> str:
+    """The version of this revision: the one asked for, the one it has, or the next one."""
+    if number is None and not created:
+        have = [v.name for v in versions.every(session, repo) if v.commit_id == revision.commit_id]
+        if have:
+            return have[-1]
+    try:
+        return versions.give(session, repo, revision, number=number).name
+    except VersionTaken as error:
+        error.remedy = error.remedy or "leave out --version to get the next one"
+        raise
+
+
+def _version_number(version: str) -> int | None:
+    if not version:
+        return None
+    number = names.version_number(version if version.startswith("v") else f"v{version}")
+    if number is None:
+        raise UsageError(f"'{version}' is not a version", remedy="versions are v1, v2, v3 ...")
+    return number

@@ -1,0 +1,292 @@
+"""Search mixing weights for a new task: pin everything, score, store every trial, publish the best mix.
+
+A plan is complete before anything is scored, and is stored with the search; so a search that was stopped or killed is
+resumed from its id alone, and asks exactly the same trials.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compose.errors import BadExamples
+from compose.examples import Example, Examples, read_examples, read_labels
+from compose.search import LORAHUB, search
+from compose.trials import Progress, SearchResult, Trial
+from hub.actions.compose import Composed, PinnedPart, check_fit, mix, pin_parts
+from hub.address import Address, parse_address
+from hub.base_lookup import FoundBase, require_base
+from hub.errors import NotReproduced, UnknownBase
+from hub.home import Home
+from storage import bases, searches
+from storage.searches import PinnedAdapter
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What decides which trials are asked. None: the default of `compose.search.search`."""
+
+    budget: int = 40
+    seed: int = 0
+    workers: int = 1
+    optimizer: str | None = None
+    preset: str | None = None
+    method: str = "lorahub"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    bounds: tuple[float, float] | None = None
+    l1: float | None = None
+    device: str = "cpu"
+
+    def merge_params(self) -> dict[str, Any]:
+        """The method's parameters; the lorahub preset brings its own fold."""
+        return {"fold": "lorahub-compat", **self.params} if self.preset == LORAHUB else dict(self.params)
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    parts: tuple[PinnedPart, ...]
+    examples: Examples
+    labels: Mapping[str, str] | None
+    into: Address | None
+    base: FoundBase
+    options: SearchOptions
+    notes: tuple[str, ...] = ()
+    uuid: str | None = None
+    """Set when the search exists already and is resumed."""
+    replay: tuple[Trial, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchDone:
+    uuid: str
+    plan: SearchPlan
+    result: SearchResult
+    composed: Composed | None
+    """None: stopped, nothing to publish (the base alone was best), or no address was given."""
+    seconds: float
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "search": self.uuid,
+            "adapters": list(self.result.adapter_names),
+            **_outcome(self.result),
+            "published": self.composed.as_dict() if self.composed else None,
+            "trials": [asdict(trial) for trial in self.result.trials],
+            "seconds": self.seconds,
+        }
+
+
+def new_plan(
+    home: Home,
+    addresses: Sequence[Address],
+    examples: Path | Examples,
+    *,
+    labels: Path | Mapping[str, str] | None = None,
+    into: Address | None = None,
+    base: str = "",
+    allow_unbound: bool = False,
+    options: SearchOptions | None = None,
+) -> SearchPlan:
+    """Pin the adapters, read the examples, find the base model, and check that all of it fits together.
+
+    The base is `base`, or the one that the adapters are bound to. Errors say which adapter, line or base is wrong.
+    """
+    parts = tuple(pin_parts(home, addresses))
+    notes = check_fit(parts, allow_unbound=allow_unbound)
+    return SearchPlan(
+        parts=parts,
+        examples=read_examples(examples) if isinstance(examples, Path) else examples,
+        labels=read_labels(labels) if isinstance(labels, Path) else labels,
+        into=into,
+        base=_base_for(home, parts, base, allow_unbound=allow_unbound),
+        options=options or SearchOptions(),
+        notes=notes,
+    )
+
+
+def stored_plan(home: Home, uuid: str) -> SearchPlan:
+    """The plan of a search that was stopped or killed, with its trials so far to replay."""
+    with home.read() as session:
+        row = searches.find(session, uuid)
+        trials = searches.trials(session, row)
+    config = row.config
+    examples = Examples(tuple(Example(**example) for example in config["examples"]))
+    if examples.digest != row.examples_digest:
+        raise NotReproduced(f"the stored examples of search {uuid} do not have their recorded digest")
+    options = dict(config["options"])
+    options["bounds"] = tuple(options["bounds"]) if options["bounds"] else None
+    addresses = [_pinned_address(adapter) for adapter in row.adapters]
+    return SearchPlan(
+        parts=tuple(pin_parts(home, addresses, names=[adapter.full_name for adapter in row.adapters])),
+        examples=examples,
+        labels=config["labels"],
+        into=parse_address(config["into"]) if config["into"] else None,
+        base=require_base(home, config["base"]),
+        options=SearchOptions(**options),
+        uuid=row.uuid,
+        replay=tuple(Trial(t.number, t.weights, t.loss, t.objective, t.kind) for t in trials),  # type: ignore[arg-type]
+    )
+
+
+def run(home: Home, plan: SearchPlan, *, on_batch: Callable[[Progress], None] | None = None) -> SearchDone:
+    """Score and store trials until the budget is used or Ctrl-C, then publish the best mix if `plan.into` is given.
+
+    After Ctrl-C the result so far is returned (`result.stopped`) and the search can be resumed by its id.
+    """
+    began = time.perf_counter()
+    row = _start(home, plan)
+    recorder = _Recorder(home, row, on_batch)
+    try:
+        scorer = _scorer(plan)
+        options = plan.options
+        result = search(
+            [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
+            workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
+            l1=options.l1, replay=plan.replay, on_trial=recorder.record,
+        )  # fmt: skip
+        composed = None if result.stopped else _publish(home, plan, result)
+    except BaseException as error:
+        status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        with home.write() as session:
+            searches.end(session, row, status=status, result={"error": str(error)})
+        raise
+    with home.write() as session:
+        searches.end(session, row, status="stopped" if result.stopped else "finished", result=_outcome(result))
+    return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began)
+
+
+class _Recorder:
+    """Stores each batch of trials as it is scored; replayed ones are there already."""
+
+    def __init__(self, home: Home, row: searches.Search, tell: Callable[[Progress], None] | None) -> None:
+        self._home, self._row, self._tell = home, row, tell
+        self._last = time.perf_counter()
+
+    def record(self, progress: Progress) -> None:
+        now = time.perf_counter()
+        each, self._last = (now - self._last) / max(1, len(progress.trials)), now
+        if not progress.replayed:
+            with self._home.write() as session:
+                searches.add_trials(
+                    session,
+                    self._row,
+                    [searches.Trial(t.number, t.kind, t.weights, t.loss, t.objective, each) for t in progress.trials],
+                )
+        if self._tell is not None:
+            self._tell(progress)
+
+
+def _start(home: Home, plan: SearchPlan) -> searches.Search:
+    with home.write() as session:
+        if plan.uuid is not None:
+            return searches.resume(session, searches.find(session, plan.uuid))
+        return searches.start(
+            session,
+            adapters=[
+                PinnedAdapter(p.name, p.pinned.repo.uuid, p.pinned.revision.commit_id, p.pinned.folder)
+                for p in plan.parts
+            ],
+            config={
+                "options": asdict(plan.options),
+                "into": str(plan.into) if plan.into else None,
+                "base": plan.base.name,
+                "examples": [asdict(example) for example in plan.examples.rows],
+                "labels": dict(plan.labels) if plan.labels else None,
+            },
+            examples_digest=plan.examples.digest,
+        )
+
+
+def _scorer(plan: SearchPlan) -> Any:
+    from compose.peft_files import read_adapter
+    from compose.scoring.loading import load_base, make_scorer
+
+    if plan.base.directory is None:
+        raise UnknownBase(
+            f"the files of the base model {plan.base.name} are not on this machine", remedy="--base FOLDER"
+        )
+    base = load_base(plan.base.directory, device=plan.options.device)
+    if plan.labels and base.kind != "encoder":
+        raise BadExamples(f"{plan.base.name} generates text, so labels are not used", remedy="leave --labels out")
+    return make_scorer(
+        base,
+        examples=plan.examples,
+        adapters=[read_adapter(part.directory, name=part.name) for part in plan.parts],
+        method=plan.options.method,
+        params=plan.options.merge_params(),
+        labels=plan.labels,
+    )
+
+
+def _publish(home: Home, plan: SearchPlan, result: SearchResult) -> Composed | None:
+    """Parts with weight 0 are not part of the mix. Nothing is published when the base alone was best."""
+    used = [(part, weight) for part, weight in zip(plan.parts, result.weights, strict=True) if weight != 0]
+    if plan.into is None or not used:
+        return None
+    found = {
+        "optimizer": result.optimizer,
+        "preset": result.preset,
+        "seed": result.seed,
+        "budget": result.budget,
+        "workers": plan.options.workers,
+        "examples_sha256": plan.examples.digest,
+        "candidates": list(result.adapter_names),
+        "loss": result.loss,
+        "objective": result.objective,
+        "fell_back": result.fell_back,
+        "base": plan.base.facts.digest,
+    }
+    return mix(
+        home, [part for part, _ in used], [weight for _, weight in used], plan.into, method=plan.options.method,
+        params=plan.options.merge_params(), search=found, notes=plan.notes,
+    )  # fmt: skip
+
+
+def _base_for(home: Home, parts: Sequence[PinnedPart], given: str, *, allow_unbound: bool) -> FoundBase:
+    """The base to score on: the given one if it is that of the adapters, else the one that they are bound to."""
+    digests = {part.facts.base_digest for part in parts} - {None}
+    if given:
+        found = require_base(home, given)
+        if digests and digests != {found.facts.digest} and not allow_unbound:
+            raise UnknownBase(
+                f"the adapters are bound to the base {str(next(iter(digests)))[:12]}, {given} is "
+                f"{found.facts.digest[:12]}",
+                remedy="give the base that they were trained on, or --allow-unbound",
+            )
+        return found
+    if not digests:
+        raise UnknownBase("the base model of these adapters is not known here", remedy="--base PATH_OR_NAME")
+    with home.read() as session:
+        known = bases.find_base(session, str(next(iter(digests))))
+    for name in known.names if known else ():
+        found = require_base(home, name.name)
+        if found.directory is not None:
+            return found
+    raise UnknownBase("the base model of these adapters is known, but its files are not here", remedy="--base FOLDER")
+
+
+def _pinned_address(adapter: PinnedAdapter) -> Address:
+    address = parse_address(adapter.full_name)
+    return Address(address.namespace, address.repo, adapter.folder, adapter.commit_id)
+
+
+def _outcome(result: SearchResult) -> dict[str, Any]:
+    """The result without its trials, which are stored one by one."""
+    return {
+        "weights": list(result.weights),
+        "loss": result.loss,
+        "objective": result.objective,
+        "baselines": asdict(result.baselines) if result.baselines else None,
+        "searched": list(result.searched),
+        "evaluations": result.evaluations,
+        "budget": result.budget,
+        "seed": result.seed,
+        "optimizer": result.optimizer,
+        "preset": result.preset,
+        "stopped": result.stopped,
+        "fell_back": result.fell_back,
+        "notes": list(result.notes),
+    }

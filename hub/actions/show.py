@@ -1,0 +1,154 @@
+"""Everything that is known about one address: facts, versions, lineage, modules."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from hub.actions.find import base_names
+from hub.address import Address
+from hub.home import Home
+from hub.locate import Pinned, adapter_folders, locate
+from storage import adapters, aliases, bases, compositions, versions
+from storage.adapters import AdapterFacts, Module
+
+
+@dataclass(frozen=True)
+class ShownVersion:
+    name: str
+    commit_id: str
+    aliases: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A parent of a mix, or a mix made from this adapter."""
+
+    address: str
+    commit_id: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Shown:
+    address: str
+    commit_id: str
+    facts: dict[str, object]
+    """Name -> value, in the order to print; empty ones mean unknown."""
+    versions: tuple[ShownVersion, ...]
+    method: str | None
+    """How it was mixed; None: it was not."""
+    parents: tuple[Relative, ...]
+    ancestors: tuple[Relative, ...]
+    """Further up than the parents."""
+    children: tuple[Relative, ...]
+    modules: tuple[Module, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def show(home: Home, address: Address) -> Shown:
+    """`NotFound` where the address names nothing. Without an adapter, what is there instead."""
+    with home.read() as session:
+        pinned = locate(session, address)
+        facts = adapters.facts_of(session, pinned.revision, address.folder)
+        made_of = compositions.composition_of(session, pinned.revision.id, address.folder)
+        lineage = compositions.lineage(session, pinned.revision, address.folder)
+        return Shown(
+            address=str(address),
+            commit_id=pinned.revision.commit_id,
+            facts={**_revision_facts(pinned), **(_facts(session, facts) if facts else _other(session, pinned))},
+            versions=_versions(session, pinned),
+            method=made_of.method if made_of else None,
+            parents=tuple(_parent(a.parent) for a in lineage.ancestors if a.depth == 1),
+            ancestors=tuple(_parent(a.parent) for a in lineage.ancestors if a.depth > 1),
+            children=tuple(
+                Relative(_join(c.full_name, c.folder) + (" (deleted)" if c.deleted else ""), c.commit_id, c.weight)
+                for c in lineage.children
+            ),
+            modules=facts.modules if facts else (),
+        )
+
+
+def _revision_facts(pinned: Pinned) -> dict[str, object]:
+    revision = pinned.revision
+    return {
+        "created": revision.created_at,
+        "message": revision.title,
+        "state": None if revision.state == "ok" else f"{revision.state}: {revision.reason}",
+        "files": ", ".join(f.path for f in pinned.own_files[:12]) + (" ..." if len(pinned.own_files) > 12 else ""),
+        "size": f"{sum(f.size for f in pinned.own_files):,} bytes",
+    }
+
+
+def _facts(session: Session, facts: AdapterFacts) -> dict[str, object]:
+    ranks = sorted(set(facts.ranks.values()))
+    usage = facts.usage
+    matched = None
+    if facts.modules_matched is not None:
+        matched = f"{facts.modules_matched} of {len(facts.modules)} modules exist in it with fitting shapes"
+    return {
+        "base": base_names(session).get(facts.base_digest or "", "unbound"),
+        "base as written": facts.base_model_name,
+        "base revision": facts.base_model_revision,
+        "base digest": facts.base_digest,
+        "fits the base": matched,
+        "missing in base": ", ".join(facts.missing_modules),
+        "type": facts.peft_type,
+        "cannot be mixed": facts.refusal,
+        "no effect": "every B (or A) is zero" if facts.zero_delta else None,
+        "rank": ", ".join(map(str, ranks)),
+        "alpha": facts.alpha,
+        "scaling": facts.scaling_kind,
+        "targets": ", ".join(facts.target_modules),
+        "parameters": f"{facts.parameter_count:,}" if facts.parameter_count else None,
+        "dtype": facts.dtype,
+        "task type": facts.task_type,
+        **{f"{kind}s": _tags(facts, kind) for kind in ("task", "metric", "dataset", "tag")},
+        "licence": facts.licence,
+        "prompt template": usage.prompt_template,
+        "chat template": usage.chat_template,
+        "label texts": dict(usage.label_texts) if usage.label_texts else None,
+        "stop strings": list(usage.stop_strings),
+        "suggested weight": usage.suggested_weight,
+        "weights sha256": facts.weights_sha256,
+    }
+
+
+def _tags(facts: AdapterFacts, kind: str) -> str:
+    return ", ".join(f"{t.name} {t.value}" if t.value else t.name for t in facts.tags if t.kind == kind)
+
+
+def _other(session: Session, pinned: Pinned) -> dict[str, object]:
+    """No adapter right here: a base model, or a folder above adapters."""
+    folders = adapter_folders(pinned.own_files)
+    known = bases.find_base(session, pinned.address.adapter_id)
+    return {
+        "holds": "a base model" if known else "no adapter in this folder itself",
+        "base digest": known.digest if known else None,
+        "known as": ", ".join(n.name for n in known.names) if known else None,
+        "parameters": f"{known.facts.parameter_count:,}" if known else None,
+        "adapters": ", ".join(f"{pinned.address.repo_id}/{f}" if f else pinned.address.repo_id for f in folders),
+    }
+
+
+def _versions(session: Session, pinned: Pinned) -> tuple[ShownVersion, ...]:
+    named: dict[str, list[str]] = {}
+    for alias, commit_id in aliases.every(session, pinned.repo).items():
+        named.setdefault(commit_id, []).append(alias)
+    return tuple(
+        ShownVersion(v.name, v.commit_id, ", ".join(named.get(v.commit_id, ())), v.given_at)
+        for v in versions.every(session, pinned.repo)
+    )
+
+
+def _parent(parent: compositions.Parent) -> Relative:
+    return Relative(_join(parent.full_name, parent.folder), parent.commit_id, parent.weight)
+
+
+def _join(full_name: str, folder: str) -> str:
+    return f"{full_name}/{folder}" if folder else full_name

@@ -1,0 +1,54 @@
+"""`db upgrade`, `db check` and `db gc`: the home itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hub.actions import database as database_actions
+from hub.cli.output import JsonOption, Output, table
+from hub.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="The home's database and blobs.")
+
+
+def register(parent: typer.Typer) -> None:
+    parent.add_typer(app, name="db")
+
+
+@app.command()
+def upgrade(*, as_json: JsonOption = False) -> None:
+    """Bring the schema to this program's version. Safe to repeat, and to run from several processes."""
+    out = Output(as_json=as_json)
+    head = database_actions.upgrade(Settings())
+    out.result({"schema": head}, f"schema {head}")
+
+
+@app.command()
+def check(
+    *,
+    deep: Annotated[bool, typer.Option("--deep", help="Also read every blob and recompute its digest.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that schema, rows and blobs agree. Exit code 1 when something is wrong."""
+    out = Output(as_json=as_json)
+    report = database_actions.check(Settings(), deep=deep)
+    rows = [("problem", p) for p in report.problems] + [("note", n) for n in report.notes]
+    summary = "[red]not consistent[/]" if report.problems else "[green]consistent[/]"
+    text = [table("", ("kind", "what"), rows)] if rows else []
+    out.result(report.as_dict(), *text, f"{summary}  [dim]{report.location}[/]")
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def gc(
+    *,
+    older_than: Annotated[float, typer.Option(min=0, help="Spare what is younger than this many hours.")] = 24.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove leftovers of interrupted uploads and blobs that no revision uses."""
+    out = Output(as_json=as_json)
+    removed = database_actions.collect_garbage(Settings(), hours=older_than)
+    out.result({"removed_blobs": removed}, f"removed {removed} blobs")

@@ -1,0 +1,78 @@
+"""The `mixhub` command. Commands translate; they never catch domain errors: `run` does, once, for all of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from compose.errors import BadExamples, BadWeights, ComposeError, SearchError
+from hub.cli import adapters, aliases, bases, compose, database, demo, export, search
+from hub.cli.output import escape
+from hub.errors import HubError, UsageError
+from storage.errors import InvalidName, StorageError
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+_USAGE_ERRORS = (UsageError, InvalidName, BadWeights, BadExamples, SearchError)
+
+app = typer.Typer(
+    name="mixhub",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A hub for LoRA adapters that also mixes them: publish, compose, search weights without gradients, export.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mixhub {version('mixhub')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Global options come before the command."""
+
+
+for module in (adapters, compose, search, export, aliases, bases, database, demo):
+    module.register(app)
+
+
+def run() -> None:
+    """Entry point: exit code 1 when something failed, 2 when it was asked for wrongly, 130 on Ctrl-C."""
+    try:
+        app()
+    except _USAGE_ERRORS as error:
+        _report(error)
+        sys.exit(USAGE)
+    except (HubError, ComposeError, StorageError) as error:
+        _report(error)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(INTERRUPTED)
+
+
+def _report(error: HubError | ComposeError | StorageError) -> None:
+    if "--json" in sys.argv:
+        document = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy}
+        sys.stderr.write(json.dumps(document, ensure_ascii=False) + "\n")
+        return
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[red]error:[/] {escape(error.message)}")
+    if error.remedy:
+        console.print(f"  [dim]try:[/] {escape(error.remedy)}")
+
+
+if __name__ == "__main__":
+    run()

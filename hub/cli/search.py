@@ -1,0 +1,101 @@
+"""`search`: find the mixing weights for a new task from a few examples, and publish the mix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hub.actions import search as search_action
+from hub.address import parse_address
+from hub.cli.compose import method_params
+from hub.cli.output import JsonOption, Output
+from hub.cli.search_report import SearchProgress, report
+from hub.errors import UsageError
+from hub.home import open_home
+from hub.settings import Settings
+
+INTERRUPTED = 130
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(search)
+
+
+def search(
+    adapters: Annotated[list[str] | None, typer.Argument(metavar="[NS/NAME[@REV]]...", help="Adapters to mix.")] = None,
+    *,
+    examples: Annotated[Path | None, typer.Option(help='Few-shot examples: JSONL of {"input", "output"}.')] = None,
+    into: Annotated[str, typer.Option("--as", metavar="NS/NAME", help="Publish the mix here.")] = "",
+    labels: Annotated[Path | None, typer.Option(help="Label matching: JSON file, label to text.")] = None,
+    base: Annotated[str, typer.Option(help="The base model: a folder, an address or a name.")] = "",
+    budget: Annotated[int, typer.Option(min=1, help="Evaluations in all, baselines included.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Random state of the optimizer.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Candidates asked for at once.")] = 1,
+    optimizer: Annotated[str, typer.Option(help="A nevergrad optimizer; default: depends on --workers.")] = "",
+    preset: Annotated[str, typer.Option(help="lorahub: the published algorithm, exactly.")] = "",
+    method: Annotated[str, typer.Option(help="lorahub (element-wise), exact, svd or peft-linear.")] = "lorahub",
+    fold: Annotated[str, typer.Option(help="lorahub only: balanced or lorahub-compat.")] = "",
+    bounds: Annotated[str, typer.Option(metavar="LOW,HIGH", help="Limits of each weight.")] = "",
+    l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    allow_unbound: Annotated[
+        bool, typer.Option("--allow-unbound", help="Mix although the adapters' base identity is unknown or differs.")
+    ] = False,
+    resume: Annotated[
+        str, typer.Option(metavar="ID", help="Continue a stopped search; other options are its own.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Search mixing weights: mixhub search team/a team/b team/c --examples few.jsonl --as team/new"""
+    out = Output(as_json=as_json)
+    with open_home(Settings()) as home:
+        if resume:
+            if adapters or examples:
+                raise UsageError(
+                    "--resume continues a search with its own adapters and examples", remedy="leave them out"
+                )
+            plan = search_action.stored_plan(home, resume)
+        else:
+            if not adapters or examples is None:
+                raise UsageError(
+                    "adapters and --examples are needed", remedy="mixhub search ns/a ns/b --examples few.jsonl"
+                )
+            plan = search_action.new_plan(
+                home,
+                [parse_address(a) for a in adapters],
+                examples,
+                labels=labels,
+                into=parse_address(into) if into else None,
+                base=base,
+                allow_unbound=allow_unbound,
+                options=search_action.SearchOptions(
+                    budget=budget,
+                    seed=seed,
+                    workers=workers,
+                    optimizer=optimizer or None,
+                    preset=preset or None,
+                    method=method,
+                    params=method_params(fold=fold, rank=None),
+                    bounds=parse_bounds(bounds) if bounds else None,
+                    l1=l1,
+                    device=device,
+                ),
+            )
+        with SearchProgress(out, plan.options.budget) as progress:
+            done = search_action.run(home, plan, on_batch=progress.update)
+    report(out, done)
+    if done.result.stopped:
+        raise typer.Exit(INTERRUPTED)
+
+
+def parse_bounds(text: str) -> tuple[float, float]:
+    """`LOW,HIGH`, low < high."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--bounds '{text}' is not two numbers", remedy="for example --bounds 0,1") from error
+    if not low < high:
+        raise UsageError(f"--bounds {text}: {low} is not below {high}")
+    return low, high

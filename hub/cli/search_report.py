@@ -1,0 +1,97 @@
+"""What a person sees of a search: a live line while it runs, then a table, the weights as bars, and the notes."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from compose.trials import Progress as Batch
+from compose.trials import SearchResult
+from hub.actions.search import SearchDone
+from hub.cli.output import Output, escape, table
+
+BAR = 30
+"""Characters of the longest bar."""
+
+
+class SearchProgress:
+    """A rich bar on stderr with the current best; silent with `--json` or when stderr is not a terminal."""
+
+    def __init__(self, out: Output, budget: int) -> None:
+        self._bar = Progress(
+            TextColumn("searching"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[best]}"),
+            TimeRemainingColumn(),
+            console=out.stderr,
+            disable=out.as_json or not out.stderr.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("search", total=budget, best="loading the base and the adapters")
+
+    def __enter__(self) -> SearchProgress:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
+
+    def update(self, batch: Batch) -> None:
+        best = f"best objective {batch.best.objective:.4f} ({batch.best.kind} {batch.best.number})"
+        self._bar.update(self._task, completed=batch.evaluations, total=max(batch.budget, batch.evaluations), best=best)
+
+
+def report(out: Output, done: SearchDone) -> None:
+    """Baselines against the result, the weights, and where the mix was published."""
+    result = done.result
+    for note in (*done.plan.notes, *result.notes):
+        out.warn(note)
+    losses = [(name, f"{loss:.4f}") for name, loss in compared(result)]
+    text: list[RenderableType] = [
+        table("few-shot loss", ("candidate", "loss"), losses, right=("loss",)),
+        "",
+        *weight_bars(result.adapter_names, result.weights),
+        "",
+        f"[dim]{result.evaluations} evaluations, {len(result.searched)} of {len(result.adapter_names)} adapters "
+        f"searched, {result.optimizer}, seed {result.seed}, {done.seconds:.1f} s, search {done.uuid[:12]}[/]",
+    ]
+    if done.composed is not None:
+        published = done.composed.published
+        text.append(f"{done.composed.verb} {published.address}  [dim]{published.commit_id[:12]}[/]")
+    out.result(done.as_dict(), *text)
+    if result.stopped:
+        out.say(f"stopped; the trials are kept. Continue with: mixhub search --resume {done.uuid[:12]}")
+    elif done.plan.into is not None and done.composed is None:
+        out.say("nothing was published: on these examples the base model alone is best")
+
+
+def compared(result: SearchResult) -> list[tuple[str, float]]:
+    """Name and few-shot loss of what was there and of what was found."""
+    rows: list[tuple[str, float]] = []
+    if result.baselines is not None:
+        rows = [
+            ("base", result.baselines.base.loss),
+            ("uniform", result.baselines.uniform.loss),
+            (f"best single ({result.baselines.best_single_name})", result.baselines.best_single.loss),
+        ]
+    return [*rows, (f"found ({result.preset or 'default'} search)", result.loss)]
+
+
+def weight_bars(names: tuple[str, ...], weights: tuple[float, ...]) -> list[str]:
+    """One line an adapter: its name, its weight, and a bar from the middle: left for negative, right for positive."""
+    widest = max(map(len, names))
+    largest = max([abs(w) for w in weights] + [1e-12])
+    half = BAR // 2
+    lines = []
+    for name, weight in sorted(zip(names, weights, strict=True), key=lambda pair: -abs(pair[1])):
+        length = round(abs(weight) / largest * half)
+        left = ("█" * length).rjust(half) if weight < 0 else " " * half
+        right = "█" * length if weight > 0 else ""
+        colour = "red" if weight < 0 else "green"
+        lines.append(f"{escape(name.ljust(widest))} {weight:+7.3f} [{colour}]{left}│{right}[/]")
+    return lines
