@@ -1,0 +1,155 @@
+"""Search the weights of a mix without gradients: score, ask, tell, and never return less than what was there before.
+
+Default search (`default_search.py`): base (w = 0), uniform (1/N each) and every single adapter (w = 1) are scored in
+one batch; the best single adapters are searched on from the best of these points; the point returned is the best of
+all that were scored, among those whose loss is not above that of base, best single and uniform. An optimizer's own
+recommendation is not used: with some of them it is worse than the best point.
+
+`preset="lorahub"` is the reference's search (arXiv 2307.13269 and its code): NGOpt from 0 within +-1.5, one evaluation
+at a time, and the point that nevergrad recommends.
+
+    result = search(["a", "b", "c"], scorer, budget=40)
+    merged = merge(adapters, result.weights)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .default_search import DefaultRun
+from .errors import SearchError
+from .lorahub_preset import PresetRun
+from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, default_objective
+from .trials import Ledger, Progress, SearchResult, Trial
+
+if TYPE_CHECKING:
+    from .adapter import LoraAdapter
+    from .scoring.protocol import Scorer
+
+DEFAULT_BUDGET = 40
+DEFAULT_BOUNDS = (-1.5, 1.5)
+ONE_WORKER = "Cobyla"
+SEVERAL_WORKERS = "OnePlusOne"
+LORAHUB = "lorahub"
+
+
+def search(
+    adapters: Sequence[LoraAdapter | str],
+    scorer: Scorer,
+    *,
+    budget: int = DEFAULT_BUDGET,
+    seed: int = 0,
+    workers: int = 1,
+    optimizer: str | None = None,
+    preset: str | None = None,
+    bounds: tuple[float, float] | None = None,
+    l1: float | None = None,
+    replay: Sequence[Trial] = (),
+    on_trial: Callable[[Progress], None] | None = None,
+) -> SearchResult:
+    """Search weights for `adapters` (or their names, in the scorer's order) within `budget` evaluations.
+
+    workers    points asked for at a time and scored as one batch; it decides the default optimizer, no device does.
+    optimizer  a name from nevergrad's registry; by default Cobyla with one worker, OnePlusOne with several.
+    bounds     of every weight, by default -1.5 to 1.5; `l1` multiplies mean |w|, by default 0.05.
+    replay     trials of an earlier run with the same settings: their losses are taken instead of scored again.
+    on_trial   is called after every batch.
+
+    Ctrl-C returns what was found so far with `stopped=True`. Errors: `SearchError`, also when `replay` does not fit.
+    """
+    names = tuple(one if isinstance(one, str) else one.name for one in adapters)
+    _check(names, scorer, budget=budget, seed=seed, workers=workers, bounds=bounds, l1=l1)
+    if preset is not None:
+        _check_preset(preset, scorer, workers=workers, others=(optimizer, bounds, l1))
+    objective = LORAHUB_OBJECTIVE if preset else default_objective(DEFAULT_L1 if l1 is None else l1)
+    ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
+    run: PresetRun | DefaultRun
+    if preset:
+        run = PresetRun(names, ledger, seed=seed)
+    else:
+        name = optimizer or (ONE_WORKER if workers == 1 else SEVERAL_WORKERS)
+        run = DefaultRun(names, ledger, seed=seed, workers=workers, optimizer=name, bounds=bounds or DEFAULT_BOUNDS)
+    stopped = False
+    try:
+        run.run()
+        ledger.check_used_up()
+    except KeyboardInterrupt:
+        if not ledger.trials:
+            raise
+        stopped = True
+    chosen = run.choose()
+    fell_back = run.fell_back(chosen)
+    return SearchResult(
+        adapter_names=names,
+        weights=chosen.weights,
+        loss=chosen.loss,
+        objective=chosen.objective,
+        trials=tuple(ledger.trials),
+        baselines=run.baselines,
+        searched=run.searched,
+        evaluations=len(ledger.trials),
+        budget=budget,
+        seed=seed,
+        optimizer=run.optimizer,
+        preset=preset,
+        stopped=stopped,
+        fell_back=fell_back,
+        notes=(*run.notes, *_notes_on(chosen, scorer, fell_back=fell_back)),
+    )
+
+
+def _notes_on(chosen: Trial, scorer: Scorer, *, fell_back: str | None) -> list[str]:
+    notes = []
+    if fell_back:
+        notes.append(f"No mix was better than {fell_back} on these examples, so {fell_back} was kept.")
+    if scorer.method == "lorahub" and min(chosen.weights) < 0:
+        notes.append(
+            "Negative weights: an element-wise mix is quadratic in its weights, f(w) = f(-w), so one negative weight "
+            "does not subtract its adapter; only the signs relative to each other count. --method exact subtracts."
+        )
+    return notes
+
+
+def _check(
+    names: tuple[str, ...],
+    scorer: Scorer,
+    *,
+    budget: int,
+    seed: int,
+    workers: int,
+    bounds: tuple[float, float] | None,
+    l1: float | None,
+) -> None:
+    if not names:
+        raise SearchError("there is no adapter to search", remedy="name at least one adapter")
+    if names != tuple(scorer.adapter_names):
+        raise SearchError(
+            f"the scorer mixes {', '.join(scorer.adapter_names)}, the search was asked for {', '.join(names)}",
+            remedy="make the scorer from the same adapters, in the same order",
+        )
+    if budget < 1 or workers < 1:
+        raise SearchError(f"budget {budget} and workers {workers} must be at least 1")
+    if not 0 <= seed < 2**32:
+        raise SearchError(f"the seed {seed} is not between 0 and 2**32 - 1")
+    if bounds is not None and not (np.isfinite(bounds).all() and bounds[0] < bounds[1]):
+        raise SearchError(f"the bounds {bounds} are not a lower and an upper finite number")
+    if l1 is not None and not 0 <= l1 < np.inf:
+        raise SearchError(f"l1 is {l1}, it must be 0 or a positive number")
+
+
+def _check_preset(preset: str, scorer: Scorer, *, workers: int, others: tuple[object, ...]) -> None:
+    if preset != LORAHUB:
+        raise SearchError(f"there is no preset {preset!r}", remedy=f"use {LORAHUB}")
+    if workers != 1 or any(other is not None for other in others):
+        raise SearchError(
+            f"the preset {LORAHUB} fixes optimizer, workers, bounds and l1", remedy="leave them out, or the preset"
+        )
+    if (scorer.method, scorer.method_params.get("fold")) != ("lorahub", "lorahub-compat"):
+        raise SearchError(
+            f"the preset {LORAHUB} needs a scorer of the method lorahub with the fold lorahub-compat, this one has "
+            f"{scorer.method} with {dict(scorer.method_params)}",
+            remedy="--method lorahub --fold lorahub-compat",
+        )

@@ -1,0 +1,364 @@
+"""The search's promises, on a scorer that is a formula: budget, order, never worse, resuming, stopping."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from compose.default_search import baseline_count, searched_count
+from compose.errors import SearchError
+from compose.scoring.protocol import Scorer
+from compose.search import search
+from compose.trials import Progress, SearchResult, Trial
+
+OPTIMIZERS = ["Cobyla", "OnePlusOne", "CMA", "NGOpt", "DE", "TBPSA"]
+
+
+@dataclass
+class Quadratic:
+    """Each example's loss is a squared distance to a point of its own; `calls` are the batches it was asked for."""
+
+    targets: NDArray[np.float64]  # (E, N)
+    method: str = "lorahub"
+    method_params: Mapping[str, object] = field(default_factory=lambda: {"fold": "balanced"})
+    calls: list[NDArray[np.float64]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, adapters: int, *, examples: int = 3, seed: int = 0) -> Quadratic:
+        return cls(np.random.default_rng(seed).uniform(-0.8, 1.2, (examples, adapters)))
+
+    @property
+    def adapter_names(self) -> tuple[str, ...]:
+        return tuple(f"a{i}" for i in range(self.targets.shape[1]))
+
+    @property
+    def token_counts(self) -> NDArray[np.int64]:
+        return np.arange(1, len(self.targets) + 1)
+
+    def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        self.calls.append(weights.copy())
+        return ((weights[:, None] - self.targets[None]) ** 2).sum(-1)
+
+    def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
+        raise NotImplementedError
+
+    @property
+    def evaluations(self) -> int:
+        return sum(len(call) for call in self.calls)
+
+
+def run(scorer: Scorer, **options: Any) -> SearchResult:
+    return search(scorer.adapter_names, scorer, **options)
+
+
+def test_the_baselines_come_first_in_one_batch() -> None:
+    scorer = Quadratic.of(4)
+    result = run(scorer, budget=30)
+    expected = np.concatenate([np.zeros((1, 4)), np.full((1, 4), 0.25), np.eye(4)])
+    np.testing.assert_array_equal(scorer.calls[0], expected)
+    assert [trial.kind for trial in result.trials[:6]] == ["base", "uniform", *["single"] * 4]
+    assert {trial.kind for trial in result.trials[6:]} == {"ask"}
+    assert [trial.number for trial in result.trials] == list(range(1, len(result.trials) + 1))
+    losses = [trial.loss for trial in result.trials[2:6]]
+    assert result.baselines is not None
+    assert result.baselines.best_single_name == f"a{int(np.argmin(losses))}"
+
+
+def test_the_objective_is_the_mean_loss_and_a_share_of_the_mean_weight() -> None:
+    scorer = Quadratic.of(3)
+    for trial in run(scorer, budget=20, l1=0.3).trials:
+        loss = Quadratic(scorer.targets).example_losses(np.array([trial.weights])).mean()
+        assert trial.loss == pytest.approx(loss, abs=1e-12)
+        assert trial.objective == pytest.approx(loss + 0.3 * np.abs(trial.weights).mean(), abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    adapters=st.integers(1, 8),
+    extra=st.integers(0, 30),
+    seed=st.integers(0, 1000),
+    workers=st.sampled_from([1, 1, 3, 8]),
+    optimizer=st.sampled_from([None, "OnePlusOne", "CMA", "DE"]),
+)
+def test_the_budget_is_kept_and_the_result_is_never_worse_than_a_baseline(
+    adapters: int, extra: int, seed: int, workers: int, optimizer: str | None
+) -> None:
+    scorer = Quadratic.of(adapters, seed=seed)
+    budget = baseline_count(adapters) + extra
+    result = run(scorer, budget=budget, seed=seed, workers=workers, optimizer=optimizer)
+    assert result.evaluations == len(result.trials) == scorer.evaluations <= budget
+    assert result.baselines is not None
+    assert result.loss <= min(result.baselines.base.loss, result.baselines.uniform.loss)
+    assert result.loss <= min(trial.loss for trial in result.trials if trial.kind == "single")
+    assert len({trial.weights for trial in result.trials}) == len(result.trials)
+    assert all(abs(weight) <= 1.5 for trial in result.trials for weight in trial.weights)
+    chosen = next(trial for trial in result.trials if trial.weights == result.weights)
+    assert (chosen.loss, chosen.objective) == (result.loss, result.objective)
+    assert (result.fell_back is None) == (chosen.kind == "ask")
+    assert len(result.searched) == searched_count(adapters, budget)
+    outside = [i for i in range(adapters) if i not in result.searched]
+    assert all(trial.weights[i] == 0 for trial in result.trials if trial.kind == "ask" for i in outside)
+    assert all(len(call) <= max(workers, adapters + 2) for call in scorer.calls)
+
+
+def test_a_search_finds_what_is_there() -> None:
+    target = np.array([[0.7, 0.0, -0.4, 0.2]])
+    result = run(Quadratic(target), budget=120, l1=0.0)
+    assert result.baselines is not None
+    assert result.loss < 0.02 * result.baselines.lowest_loss
+    assert result.fell_back is None
+
+
+def test_where_nothing_helps_the_base_is_kept_and_said() -> None:
+    result = run(Quadratic(np.zeros((2, 5))), budget=30)
+    assert result.fell_back == "base"
+    assert set(result.weights) == {0.0}
+    assert any("base was kept" in note for note in result.notes)
+
+
+def test_where_one_adapter_is_the_answer_it_is_kept_by_name() -> None:
+    result = run(Quadratic(np.eye(4)[[2]]), budget=16, l1=0.0)
+    assert result.fell_back == "a2"
+
+
+def test_a_lower_objective_never_buys_a_higher_loss_than_a_baseline() -> None:
+    """A large l1 draws the search towards 0; the plain loss of the best single must not be given up for it."""
+    result = run(Quadratic(np.eye(3)[[1]]), budget=40, l1=50.0)
+    assert result.loss == 0.0
+    assert result.fell_back == "a1"
+
+
+@pytest.mark.parametrize("adapters", [1, 2, 5, 20])
+@pytest.mark.parametrize("extra", range(0, 50, 7))
+def test_m_is_the_largest_number_with_two_simplices_of_budget(adapters: int, extra: int) -> None:
+    budget = baseline_count(adapters) + extra
+    fitting = [m for m in range(1, adapters + 1) if 2 * (m + 1) <= budget - baseline_count(adapters)]
+    assert searched_count(adapters, budget) == max(fitting, default=0)
+
+
+def test_with_a_small_budget_only_the_best_singles_are_searched_and_this_is_said() -> None:
+    scorer = Quadratic.of(6, seed=4)
+    events: list[Progress] = []
+    result = run(scorer, budget=8 + 7, on_trial=events.append)
+    singles = [trial.loss for trial in result.trials if trial.kind == "single"]
+    assert result.searched == tuple(sorted(np.argsort(singles)[:2].tolist()))
+    assert events[0].searched is None and events[1].searched == result.searched
+    assert any("2 of 6 adapters" in note and "--budget 22" in note for note in result.notes)
+
+
+def test_with_no_budget_beyond_the_baselines_they_alone_are_scored() -> None:
+    scorer = Quadratic.of(3)
+    result = run(scorer, budget=5)
+    assert (result.evaluations, result.searched) == (5, ())
+
+
+def test_a_budget_below_the_baselines_is_refused_with_the_smallest_that_works() -> None:
+    with pytest.raises(SearchError, match="--budget 6"):
+        run(Quadratic.of(4), budget=5)
+    assert run(Quadratic.of(4), budget=6).evaluations == 6
+    with pytest.raises(SearchError, match="--budget 2"):
+        run(Quadratic.of(1), budget=1)
+
+
+def test_one_adapter_is_its_own_uniform_mix_and_scored_once() -> None:
+    scorer = Quadratic.of(1)
+    result = run(scorer, budget=2)
+    np.testing.assert_array_equal(scorer.calls[0], [[0.0], [1.0]])
+    assert result.baselines is not None and result.baselines.uniform == result.baselines.best_single
+
+
+@pytest.mark.parametrize(("workers", "optimizer"), [(1, "Cobyla"), (2, "OnePlusOne"), (8, "OnePlusOne")])
+def test_the_optimizer_depends_on_the_number_of_workers(workers: int, optimizer: str) -> None:
+    scorer = Quadratic.of(3)
+    assert run(scorer, budget=20, workers=workers).optimizer == optimizer
+    assert max(len(call) for call in scorer.calls[1:]) == workers
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_same_seed_gives_the_same_trials_whatever_the_global_random_state(optimizer: str) -> None:
+    results = []
+    for noise in (1, 2):
+        np.random.seed(noise)
+        results.append(run(Quadratic.of(3), budget=25, seed=7, optimizer=optimizer))
+    assert results[0] == results[1]
+
+
+def test_another_seed_gives_other_trials() -> None:
+    first, second = (run(Quadratic.of(3), budget=25, seed=seed, optimizer="OnePlusOne") for seed in (1, 2))
+    assert first.trials != second.trials
+
+
+class StopAfter:
+    """Ctrl-C once `count` trials have been scored."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.evaluations >= self.count:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("stop", [5, 6, 13, 24])
+def test_a_stopped_search_resumes_to_exactly_the_same_trials(optimizer: str, stop: int) -> None:
+    options: dict[str, Any] = {"budget": 25, "seed": 3, "optimizer": optimizer}
+    whole = run(Quadratic.of(3), **options)
+    first = run(Quadratic.of(3), on_trial=StopAfter(stop), **options)
+    assert first.stopped and first.trials == whole.trials[:stop]
+    scorer = Quadratic.of(3)
+    resumed = run(scorer, replay=first.trials, **options)
+    assert resumed == whole
+    assert scorer.evaluations == len(whole.trials) - stop
+
+
+def test_a_batch_that_was_stored_in_part_is_scored_again_whole() -> None:
+    options: dict[str, Any] = {"budget": 25, "seed": 3, "workers": 4}
+    first, scorer = Quadratic.of(3), Quadratic.of(3)
+    whole = run(first, **options)
+    events: list[Progress] = []
+    assert run(scorer, replay=whole.trials[:6], on_trial=events.append, **options) == whole
+    assert len(first.calls[1]) > 1  # one of its trials is stored, the others are not
+    np.testing.assert_array_equal(scorer.calls[0], first.calls[1])
+    assert [event.replayed for event in events[:3]] == [True, False, False]
+
+
+def test_a_finished_search_replays_without_scoring() -> None:
+    whole = run(Quadratic.of(3), budget=25)
+    scorer = Quadratic.of(3)
+    assert run(scorer, budget=25, replay=whole.trials) == whole
+    assert scorer.calls == []
+
+
+def changed(trials: Sequence[Trial], number: int, **fields: Any) -> list[Trial]:
+    return [replace(trial, **fields) if trial.number == number else trial for trial in trials]
+
+
+def test_trials_of_another_search_are_refused() -> None:
+    options: dict[str, Any] = {"budget": 25, "seed": 3, "optimizer": "OnePlusOne"}
+    trials = run(Quadratic.of(3), **options).trials
+    others: list[tuple[dict[str, Any], Sequence[Trial]]] = [
+        ({**options, "seed": 4}, trials),
+        ({**options, "l1": 0.2}, trials),
+        ({**options, "bounds": (0.0, 1.0)}, trials),
+        ({**options, "budget": 10}, trials),
+        (options, changed(trials, 9, weights=(np.nextafter(trials[8].weights[0], 9), *trials[8].weights[1:]))),
+        (options, changed(trials, 9, objective=trials[8].objective + 1e-15)),
+    ]
+    for other, stored in others:
+        with pytest.raises(SearchError, match="another search"):
+            run(Quadratic.of(3), replay=stored, **other)
+
+
+def test_ctrl_c_before_anything_was_scored_is_not_swallowed() -> None:
+    class Interrupted(Quadratic):
+        def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+            raise KeyboardInterrupt(len(weights))
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(np.zeros((1, 2))), budget=10)
+
+
+def test_ctrl_c_keeps_what_was_found_and_ends_the_process() -> None:
+    """A real SIGINT in the middle of a Cobyla search, whose thread would keep the process alive."""
+    program = textwrap.dedent(
+        """
+        import time
+        import numpy as np
+        from compose.search import search
+
+        class Slow:
+            adapter_names = ("a", "b"); token_counts = np.ones(1, dtype=int); method = "exact"; method_params = {}
+            def example_losses(self, weights):
+                time.sleep(0.05)
+                return ((weights[:, None] - 0.3) ** 2).sum(-1)
+
+        def shown(progress):
+            print(progress.evaluations, flush=True)
+
+        result = search(["a", "b"], Slow(), budget=10_000, optimizer="Cobyla", on_trial=shown)
+        print("stopped", result.stopped, len(result.trials) == result.evaluations > 6, flush=True)
+        """
+    )
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        while int(process.stdout.readline()) < 8:
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert out.splitlines()[-1] == "stopped True True", err
+    assert process.returncode == 0
+
+
+def test_losses_that_are_not_finite_do_not_end_a_search_unless_they_are_the_base_s() -> None:
+    class Overflowing(Quadratic):
+        def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+            losses = super().example_losses(weights)
+            losses[np.abs(weights).max(1) > 1.2] = np.nan
+            return losses
+
+    result = run(Overflowing(np.full((2, 2), 1.1)), budget=40)
+    assert any(trial.loss == np.inf for trial in result.trials)
+    assert np.isfinite(result.loss)
+    with pytest.raises(SearchError, match="base model's own loss"):
+        run(Quadratic(np.full((1, 2), np.nan)), budget=10)
+
+
+def test_negative_weights_in_an_element_wise_mix_are_explained() -> None:
+    target = np.array([[0.9, -0.9]])
+    assert any("f(w) = f(-w)" in note for note in run(Quadratic(target), budget=40).notes)
+    assert not any("f(w)" in note for note in run(Quadratic(target, method="exact"), budget=40).notes)
+    assert not any("f(w)" in note for note in run(Quadratic(-target * [[-1, 1]]), budget=40).notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"optimizer": "Cobila"}, "did you mean Cobyla"),
+        ({"optimizer": "Cobyla", "workers": 4}, "one point at a time, not 4"),
+        ({"workers": 0}, "at least 1"),
+        ({"seed": -1}, "seed"),
+        ({"bounds": (1.0, -1.0)}, "bounds"),
+        ({"l1": float("nan")}, "l1"),
+        ({"preset": "other"}, "no preset"),
+        ({"preset": "lorahub"}, "lorahub-compat"),
+        ({"preset": "lorahub", "l1": 0.1}, "fixes optimizer"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(SearchError, match=said):
+        run(Quadratic.of(2), **{"budget": 20, **options})
+
+
+def test_adapters_that_are_not_the_scorer_s_are_refused() -> None:
+    with pytest.raises(SearchError, match="the scorer mixes a0, a1"):
+        search(["a1", "a0"], Quadratic.of(2), budget=10)
+    with pytest.raises(SearchError, match="no adapter"):
+        search([], Quadratic.of(2), budget=10)
+
+
+def test_numbers_survive_json_bit_for_bit() -> None:
+    import json
+
+    result = run(Quadratic.of(3), budget=20)
+    stored = json.loads(json.dumps([vars(trial) for trial in result.trials]))
+    replay = [Trial(**{**row, "weights": tuple(row["weights"])}) for row in stored]
+    assert run(Quadratic.of(3), budget=20, replay=replay) == result
