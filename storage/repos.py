@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from storage import accounts, names, tombstones
 from storage.accounts import Account
 from storage.clock import utc_now
-from storage.errors import AlreadyExists, NotFound
+from storage.errors import AlreadyExists, Conflict, NotFound
 from storage.models import AccountRow, RepoRow
 
 
@@ -107,10 +107,19 @@ def every(session: Session, *, account: str | None = None) -> list[Repo]:
 
 
 def lock(session: Session, repo: Repo) -> None:
-    """Let no other writer decide about this repo until the transaction ends. Raises NotFound if it is deleted now."""
-    query = select(RepoRow.id).where(RepoRow.id == repo.id, RepoRow.deleted_at.is_(None)).with_for_update()
-    if session.scalar(query) is None:
+    """Let no other writer decide about this repo until the transaction ends.
+
+    Raises NotFound if it was deleted since `repo` was read, Conflict if it was renamed: its versions go by its name.
+    """
+    query = select(RepoRow.account_id, RepoRow.name).where(RepoRow.id == repo.id, RepoRow.deleted_at.is_(None))
+    found = session.execute(query.with_for_update()).one_or_none()
+    if found is None:
         raise NotFound(f"The repo {repo.full_name} was deleted.")
+    if (found[0], found[1]) != (repo.account_id, repo.name):
+        now_called = by_id(session, repo.id).full_name
+        raise Conflict(
+            f"The repo {repo.full_name} is called {now_called} now.", expected=repo.full_name, found=now_called
+        )
 
 
 def rename(

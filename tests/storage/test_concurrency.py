@@ -64,7 +64,7 @@ def go(process: subprocess.Popen[bytes]) -> None:
 
 
 def test_publishers_at_one_home_lose_nothing(database_url: str, engine: Engine, tmp_path: Path) -> None:
-    processes = [start(database_url, tmp_path / "blobs", who, 12) for who in ("ann", "bob", "eve")]
+    processes = [start(database_url, tmp_path / "blobs", who, 8) for who in ("ann", "bob", "eve")]
     for process in processes:
         go(process)
     for process in processes:
@@ -73,15 +73,15 @@ def test_publishers_at_one_home_lose_nothing(database_url: str, engine: Engine, 
     with read(engine) as session:
         repo = repos.find(session, "local", "shared")
         head = revisions.resolve(session, repo)
-        assert len(revisions.log(session, head)) == 36
-        assert len(revisions.files_of(session, head)) == 36
-        assert [version.number for version in versions.every(session, repo)] == list(range(1, 37))
+        assert len(revisions.log(session, head)) == 24
+        assert len(revisions.files_of(session, head)) == 24
+        assert [version.number for version in versions.every(session, repo)] == list(range(1, 25))
         history = aliases.history(session, repo, "prod")
-        assert [event.seq for event in history] == list(range(1, 37))
+        assert [event.seq for event in history] == list(range(1, 25))
         assert [event.commit_id for event in reversed(history)] == [
             revision.commit_id for revision in revisions.log(session, head)
         ]
-        assert repo.downloads == 36
+        assert repo.downloads == 24
     assert check(engine, open_blobs(tmp_path / "blobs"), deep=True) == []
 
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from storage import accounts, repos, versions
-from storage.errors import AlreadyExists, InvalidName, NotFound, VersionTaken
+from storage.errors import AlreadyExists, Conflict, InvalidName, NotFound, VersionTaken
 from storage.repos import Repo
 from storage.revisions import Revision
 
@@ -72,6 +72,8 @@ class TestRepos:
         assert (moved.full_name, moved.uuid) == ("bob/two", one.uuid)
         assert repos.every(session, account="BOB") == [other, moved]
         assert repos.rename(session, moved, name="Two", actor="ann").full_name == "bob/Two"
+        with pytest.raises(Conflict, match="called bob/Two now"):
+            repos.delete(session, one, actor="ann")
 
     def test_a_name_left_behind_never_gives_its_versions_to_other_content(
         self, session: Session, make_repo: MakeRepo, commit: Commit
