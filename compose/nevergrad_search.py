@@ -71,7 +71,7 @@ class Asker:
         self.finished = False
         self._asked: list[Any] = []
         parameter = ng.p.Array(init=np.asarray(start, dtype=float), lower=bounds[0], upper=bounds[1])
-        parameter.random_state = np.random.RandomState(seed)  # noqa: NPY002 (what nevergrad takes)
+        parameter.random_state = np.random.RandomState(seed)
         with self._guarded():
             self._optimizer: Any = ng.optimizers.registry[optimizer](
                 parametrization=parameter, budget=budget, num_workers=workers
