@@ -35,6 +35,6 @@ check: install  ## ruff and mypy
 	@$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo-home
+	rm -rf $(VENV) mixhub-demo
 
 .PHONY: install demo demo-all test check clean

@@ -1,9 +1,90 @@
-"""`demo`: the main job on what ships with the package."""
+"""`demo`: the main job on what ships with the package, as tables."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
 import typer
+from rich.table import Table
+
+from hub.cli.output import JsonOption, Output, escape, table
+from hub.cli.search_report import weight_bars
+from hub.demo import run as demo_run
+from hub.demo.run import TaskResult
+from hub.errors import UsageError
+from hub.home import open_home
+from hub.settings import Settings
+
+DEFAULT_HOME = Path("mixhub-demo")
 
 
 def register(app: typer.Typer) -> None:
-    del app
+    app.command()(demo)
+
+
+def demo(
+    task: Annotated[str, typer.Argument(help="A held-out task; default: the first one.")] = "",
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All held-out tasks, one row each.")] = False,
+    home: Annotated[Path, typer.Option(help="Folder of the demo's own home.")] = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the shipped base and adapters, search a held-out task, compare, export, and load the result with PEFT."""
+    out = Output(as_json=as_json)
+    names = demo_run.task_names()
+    if task and task not in names:
+        raise UsageError(f"there is no task '{task}'", remedy=f"one of: {', '.join(names)}")
+    chosen = names if every else [task or names[0]]
+    with open_home(Settings(home=home, database_url="", blobs_url="")) as opened:
+
+        def say(line: str) -> None:
+            out.say(f"[dim]{escape(line)}[/]")
+
+        adapters = demo_run.publish_content(opened, say)
+        results = [demo_run.search_task(opened, adapters, name, say) for name in chosen]
+        if every:
+            out.result([_as_dict(r) for r in results], _overview(results))
+            return
+        [result] = results
+        check, target = None, home / f"exported-{result.task}"
+        if result.found.composed is not None:
+            check = demo_run.export_and_check(opened, result.found, result.task, target)
+    found = result.found.result
+    rows = [(row.name, f"{row.loss:.3f}", f"{row.exact_match:.3f}") for row in result.rows]
+    text = [
+        table(
+            f"{result.task}: {result.operations}, on test strings that no search has seen",
+            ("candidate", "loss", "exact match"), rows, right=("loss", "exact match"),
+        ),
+        "",
+        *weight_bars(found.adapter_names, found.weights),
+        "",
+    ]  # fmt: skip
+    if check is not None:
+        text += [
+            f"exported  {target}",
+            f"PEFT loads it: {check.same_outputs} of {check.rows} outputs are the same, "
+            f"the losses differ by at most {check.max_loss_difference:.1e}",
+        ]
+    document = {**_as_dict(result), "exported": str(target), "peft": asdict(check) if check else None}
+    out.result(document, *text)
+
+
+def _overview(results: Sequence[TaskResult]) -> Table:
+    columns = ("task", "operations", "base", "uniform", "best single", "lorahub", "default")
+    rows = [(r.task, r.operations, *(f"{row.exact_match:.2f}  {row.loss:.2f}" for row in r.rows)) for r in results]
+    means = [sum(r.rows[i].exact_match for r in results) / len(results) for i in range(5)]
+    rows.append(("mean exact match", "", *(f"{mean:.2f}      " for mean in means)))
+    return table("exact match and loss on test strings", columns, rows, right=columns[2:])
+
+
+def _as_dict(result: TaskResult) -> dict[str, object]:
+    return {
+        "task": result.task,
+        "operations": result.operations,
+        "rows": [asdict(row) for row in result.rows],
+        "weights": dict(zip(result.found.result.adapter_names, result.found.result.weights, strict=True)),
+    }

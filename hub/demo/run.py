@@ -1,0 +1,166 @@
+"""The main job on what ships with the package: publish, search, compare on held-out strings, export, load with PEFT.
+
+Everything goes through the same actions as the command line; only the comparison on test strings is the demo's own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compose.examples import Examples, read_examples
+from hub.actions.export import export
+from hub.actions.publish import publish
+from hub.actions.search import SearchDone, SearchOptions, new_plan, run
+from hub.address import Address, parse_address
+from hub.home import Home
+from hub.locate import locate
+
+CONTENT = Path(__file__).parent
+NAMESPACE = "demo"
+BUDGET = 40
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One row of the table: a candidate on the held-out test strings."""
+
+    name: str
+    loss: float
+    """Mean over the test rows of the mean token loss, in nats."""
+    exact_match: float
+    """Share of the test rows whose greedy output is exactly right."""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    task: str
+    operations: str
+    rows: tuple[Compared, ...]
+    """base, uniform, best single, preset lorahub, default search."""
+    found: SearchDone
+    """The default search."""
+
+
+@dataclass(frozen=True)
+class PeftCheck:
+    """PEFT's own loading of the exported adapter against our scoring of the same mix."""
+
+    same_outputs: int
+    rows: int
+    max_loss_difference: float
+
+
+@cache
+def index() -> dict[str, Any]:
+    """`index.json`: the adapters (name, task, purpose) and the held-out tasks."""
+    content: dict[str, Any] = json.loads((CONTENT / "index.json").read_text(encoding="utf-8"))
+    return content
+
+
+def task_names() -> list[str]:
+    return [task["name"] for task in index()["tasks"]]
+
+
+def publish_content(home: Home, say: Say) -> list[Address]:
+    """Publish the base and every adapter; returns the adapters' addresses. Publishing again changes nothing."""
+    base = publish(home, CONTENT / "base", parse_address(index()["base"]))
+    say(f"base      {base.address}")
+    addresses = []
+    for adapter in index()["adapters"]:
+        done = publish(home, CONTENT / "adapters" / adapter["name"], Address(NAMESPACE, adapter["name"]))
+        say(f"adapter   {done.address}  {adapter['purpose']}")
+        addresses.append(Address(NAMESPACE, adapter["name"]))
+    return addresses
+
+
+def search_task(home: Home, adapters: list[Address], task: str, say: Say) -> TaskResult:
+    """Search one held-out task with the preset and with the default, and compare on test strings never searched on."""
+    few = read_examples(CONTENT / "tasks" / f"{task}.few.jsonl")
+    test = read_examples(CONTENT / "tasks" / f"{task}.test.jsonl")
+    preset = _search(home, adapters, few, Address(NAMESPACE, f"{task}-lorahub"), preset="lorahub")
+    say(f"searched  {task} with --preset lorahub: {preset.result.evaluations} evaluations in {preset.seconds:.1f} s")
+    found = _search(home, adapters, few, Address(NAMESPACE, f"mixed-{task}"), preset=None)
+    say(f"searched  {task} with the default search: {found.result.evaluations} evaluations in {found.seconds:.1f} s")
+    return TaskResult(task, _operations(task), _compare(home, found, preset, test), found)
+
+
+def export_and_check(home: Home, done: SearchDone, task: str, to: Path) -> PeftCheck:
+    """Export the published mix to `to`, load it with PEFT on the plain base, and compare with our own scoring."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    if done.composed is None:
+        raise ValueError(f"the search of {task} published nothing to export")
+    export(home, done.composed.published.address, to, force=True)
+    base = CONTENT / "base"
+    model = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(base), to).eval()
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    test = read_examples(CONTENT / "tasks" / f"{task}.test.jsonl")
+    scorer = _test_scorer(home, done, test)
+    ours = scorer.predictions(np.array([done.result.weights]))[0]
+    our_losses = scorer.example_losses(np.array([done.result.weights]))[0]
+    same, worst = 0, 0.0
+    with torch.inference_mode():
+        for row, output, loss in zip(test, ours, our_losses, strict=True):
+            inputs = tokenizer(row.input, return_tensors="pt")
+            labels = tokenizer(row.output, return_tensors="pt").input_ids
+            generated = model.generate(**inputs, max_new_tokens=64, do_sample=False)
+            same += tokenizer.decode(generated[0], skip_special_tokens=True) == output
+            worst = max(worst, abs(float(model(**inputs, labels=labels).loss) - float(loss)))
+    return PeftCheck(same, len(test), worst)
+
+
+def _search(home: Home, adapters: list[Address], few: Examples, into: Address, *, preset: str | None) -> SearchDone:
+    return run(home, new_plan(home, adapters, few, into=into, options=SearchOptions(budget=BUDGET, preset=preset)))
+
+
+def _compare(home: Home, found: SearchDone, preset: SearchDone, test: Examples) -> tuple[Compared, ...]:
+    baselines = found.result.baselines
+    if baselines is None:
+        raise ValueError("the default search scores baselines")
+    names = ("base", "uniform", f"best single ({baselines.best_single_name})", "preset lorahub", "default search")
+    weights = np.array(
+        [
+            baselines.base.weights,
+            baselines.uniform.weights,
+            baselines.best_single.weights,
+            preset.result.weights,
+            found.result.weights,
+        ]
+    )
+    scorer = _test_scorer(home, found, test)
+    losses = scorer.example_losses(weights).mean(axis=1)
+    truth = [row.output for row in test]
+    matches = [np.mean([p == t for p, t in zip(texts, truth, strict=True)]) for texts in scorer.predictions(weights)]
+    return tuple(
+        Compared(name, float(loss), float(match)) for name, loss, match in zip(names, losses, matches, strict=True)
+    )
+
+
+def _test_scorer(home: Home, done: SearchDone, test: Examples) -> Any:
+    """A scorer of the same adapters on the test rows."""
+    from compose.peft_files import read_adapter
+    from compose.scoring.loading import load_base, make_scorer
+
+    with home.read() as session:
+        base = locate(session, parse_address(index()["base"]))
+    return make_scorer(
+        load_base(base.directory(home)),
+        examples=test,
+        adapters=[read_adapter(part.directory, name=part.name) for part in done.plan.parts],
+    )
+
+
+def _operations(task: str) -> str:
+    described: dict[str, Any] = next(one for one in index()["tasks"] if one["name"] == task)
+    return " then ".join(described["operations"])
