@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .recipe import RECIPE_FILE, Recipe
 
-_REPO_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$", re.ASCII)
+_REPO_ID = re.compile(r"^\w[\w.-]*(/\w[\w.-]*)?$", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ model = PeftModel.from_pretrained(AutoModel.from_pretrained({base}), "path/of/th
 
 
 def _front_matter(facts: CardFacts, base_model: str | None) -> str:
-    """YAML; every text is written as a JSON string, which YAML reads as it is."""
+    """YAML, with every text in double quotes."""
     lines = ["---", "library_name: peft"]
     if base_model and _REPO_ID.match(base_model):
-        lines.append(f"base_model: {json.dumps(base_model)}")
+        lines.append(f"base_model: {_quoted(base_model)}")
     if facts.license:
-        lines.append(f"license: {json.dumps(facts.license)}")
+        lines.append(f"license: {_quoted(facts.license)}")
     tags = dict.fromkeys(["lora", "merge", "mixhub", *facts.tags])
-    return "\n".join([*lines, "tags:", *(f"- {json.dumps(tag)}" for tag in tags), "---"])
+    return "\n".join([*lines, "tags:", *(f"- {_quoted(tag)}" for tag in tags), "---"])
 
 
 def _mixture(recipe: Recipe) -> Sequence[str]:
@@ -72,6 +72,11 @@ def _mixture(recipe: Recipe) -> Sequence[str]:
         f"Method: {_code(recipe.method)}{f' ({options})' if options else ''}. {found} "
         f"`{RECIPE_FILE}` remakes this adapter: `mixhub compose --recipe {RECIPE_FILE}`.",
     ]
+
+
+def _quoted(text: str) -> str:
+    """A double-quoted YAML text; JSON's escapes would not do, as it writes some characters in two halves."""
+    return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'
 
 
 def _code(text: str) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from compose.adapter import Factors, LoraAdapter
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from compose.adapter import Factors, LoraAdapter
 
 torch.set_num_threads(1)
 
@@ -100,26 +101,16 @@ PLAIN = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path"
 
 @pytest.fixture
 def write_adapter(tmp_path: Path) -> Callable[..., Path]:
-    """Write an adapter folder by hand: tensors under their full names, config fields as keywords (`raw=` for any text)."""
+    """Write an adapter folder by hand: tensors under their full names, config fields as keywords."""
 
-    def write(
-        tensors: Mapping[str, Tensor] | bytes | None = None,
-        *,
-        name: str = "adapter",
-        raw: str | None = None,
-        **fields: Any,
-    ) -> Path:
+    def write(tensors: Mapping[str, Tensor] | None = None, *, name: str = "adapter", **fields: Any) -> Path:
         directory = tmp_path / name
         directory.mkdir()
         if tensors is None:
             tensors = {"base_model.model.layer.q.lora_A.weight": torch.randn(2, 6)}
             tensors["base_model.model.layer.q.lora_B.weight"] = torch.randn(5, 2)
-        if isinstance(tensors, bytes):
-            (directory / "adapter_model.safetensors").write_bytes(tensors)
-        else:
-            save_file(dict(tensors), directory / "adapter_model.safetensors", metadata={"format": "pt"})
-        text = json.dumps({**PLAIN, **fields}) if raw is None else raw
-        (directory / "adapter_config.json").write_text(text, encoding="utf-8")
+        save_file(dict(tensors), directory / "adapter_model.safetensors", metadata={"format": "pt"})
+        (directory / "adapter_config.json").write_text(json.dumps({**PLAIN, **fields}), encoding="utf-8")
         return directory
 
     return write
@@ -127,7 +118,7 @@ def write_adapter(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def random_adapter() -> Callable[..., LoraAdapter]:
-    """An adapter in memory: `random_adapter(seed, rank=2, scaling=1.0, paths=("a", "b"))`, float64 for sharp comparisons."""
+    """An adapter in memory, in float64 for sharp comparisons: `random_adapter(seed, rank=2, scaling=1.0)`."""
 
     def make(
         seed: int,

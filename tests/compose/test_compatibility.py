@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from compose.adapter import LoraAdapter
 from compose.compatibility import compare
 from compose.description import describe

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from compose.description import describe_tensors
 from compose.families import AS_LORA, TYPES, find_refusal
 from compose.peft_config import parse_config

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
+
 from compose.errors import MalformedAdapter
 from compose.peft_config import parse_config
-from torch import nn
 
 PLAIN = {"peft_type": "LORA", "r": 4, "lora_alpha": 8}
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from compose.errors import MalformedAdapter, UnsupportedAdapter
-from compose.peft_files import effect, read_adapter
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from compose.errors import MalformedAdapter, UnsupportedAdapter
+from compose.peft_files import effect, read_adapter
 
 A = "base_model.model.layer.q.lora_A.weight"
 B = "base_model.model.layer.q.lora_B.weight"

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from compose.errors import MalformedAdapter
-from compose.safetensors_header import MAX_HEADER, read_header
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
+
+from compose.errors import MalformedAdapter
+from compose.safetensors_header import MAX_HEADER, read_header
 
 
 def blob(header: Any, data: bytes = b"") -> bytes:

@@ -7,6 +7,10 @@ from math import sqrt
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
 from compose.adapter import Factors
 from compose.errors import BadMethod, IncompatibleAdapters
 from compose.methods import METHODS, find_method
@@ -15,9 +19,6 @@ from compose.methods.factor_sum import pad_rank
 from compose.methods.lorahub import lorahub
 from compose.methods.peft_linear import peft_linear
 from compose.methods.svd import svd
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
 
 IN, OUT = 9, 7
 LINEAR = [name for name, method in METHODS.items() if method.level == "delta"]

@@ -1,0 +1,109 @@
+"""Base plus adapter in one folder gives what PEFT gives with the adapter beside the base."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from compose.adapter import LoraAdapter
+from compose.base_model import fingerprint
+from compose.errors import BaseModelError, IncompatibleAdapters, OutputExists
+from compose.fuse import fuse
+from compose.peft_files import read_adapter
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+Save = Callable[..., Path]
+
+
+@pytest.fixture
+def save(tiny_model: Callable[[str], nn.Module], tmp_path: Path) -> Save:
+    def write(kind: str, dtype: torch.dtype = torch.float32, **options: object) -> Path:
+        tiny_model(kind).to(dtype).save_pretrained(tmp_path / f"base-{kind}", **options)
+        return tmp_path / f"base-{kind}"
+
+    return write
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama", "gpt2"])
+def test_the_fused_model_has_the_logits_of_pefts_merge(
+    kind: str,
+    save: Save,
+    peft_adapter: Callable[..., Path],
+    tiny_model: Callable[[str], nn.Module],
+    logits: Callable[[nn.Module], Tensor],
+    tmp_path: Path,
+) -> None:
+    from peft import PeftModel
+
+    directory = peft_adapter(kind, r=3, lora_alpha=5, use_rslora=True)
+    expected = logits(PeftModel.from_pretrained(tiny_model(kind), directory).merge_and_unload())
+    report = fuse(save(kind), read_adapter(directory), tmp_path / "fused")
+    fused = type(tiny_model(kind)).from_pretrained(tmp_path / "fused").eval()
+    torch.testing.assert_close(logits(fused), expected, rtol=1e-5, atol=1e-5)
+    assert (logits(tiny_model(kind)) - expected).abs().max() > 1e-3
+    assert report.max_rounding == 0.0
+    assert set(report.changed) == {f"{path}.weight" for path in read_adapter(directory).modules}
+    assert fingerprint(tmp_path / "fused").digest == fingerprint(tmp_path / f"base-{kind}").digest
+
+
+def test_the_sum_is_rounded_once_and_other_tensors_are_untouched(
+    save: Save, peft_adapter: Callable[..., Path], tmp_path: Path
+) -> None:
+    adapter = read_adapter(peft_adapter("llama", r=2))
+    base = save("llama", torch.bfloat16, max_shard_size="10KB")
+    report = fuse(base, adapter, tmp_path / "fused")
+    names = {file.name for file in base.iterdir()}
+    assert {file.name for file in (tmp_path / "fused").iterdir()} == names
+    largest = 0.0
+    for shard in base.glob("*.safetensors"):
+        before, after = load_file(shard), load_file(tmp_path / "fused" / shard.name)
+        for name, weight in before.items():
+            expected = weight.float()
+            if name in report.changed:
+                expected = expected + adapter.modules[name.removesuffix(".weight")].delta()
+                largest = max(largest, (after[name].float() - expected).abs().max().item())
+            assert torch.equal(after[name], expected.bfloat16())
+    assert report.max_rounding == largest > 0
+
+
+def test_copies_of_the_old_weights_are_left_out(save: Save, peft_adapter: Callable[..., Path], tmp_path: Path) -> None:
+    base = save("llama")
+    (base / "pytorch_model.bin").write_bytes(b"old")
+    (base / "tokenizer.json").write_text("{}")
+    fuse(base, read_adapter(peft_adapter("llama", r=2)), tmp_path / "fused")
+    names = {file.name for file in (tmp_path / "fused").iterdir()}
+    assert "tokenizer.json" in names and "pytorch_model.bin" not in names
+
+
+def test_what_does_not_fit_is_refused_and_nothing_is_written(
+    save: Save, peft_adapter: Callable[..., Path], random_adapter: Callable[..., LoraAdapter], tmp_path: Path
+) -> None:
+    base = save("llama")
+    adapter = read_adapter(peft_adapter("llama", r=2))
+    with pytest.raises(IncompatibleAdapters, match="module a has 0 tensors in the base"):
+        fuse(base, random_adapter(1), tmp_path / "fused")
+    path = "model.layers.0.self_attn.q_proj"
+    with pytest.raises(IncompatibleAdapters, match=r"q_proj\.weight of the base has shape \(16, 16\), .* \(5, 7\)"):
+        fuse(base, random_adapter(1, paths=(path,)), tmp_path / "fused")
+    tied = replace(adapter, modules={"lm_head": random_adapter(1, sizes=(16, 64)).modules["a"]})
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    with pytest.raises(IncompatibleAdapters, match="is tied to the embedding"):
+        fuse(base, tied, tmp_path / "fused")
+    (base / "config.json").write_text(json.dumps({**config, "quantization_config": {"bits": 4}}))
+    with pytest.raises(BaseModelError, match=r"(?s)is quantised.*full-precision"):
+        fuse(base, adapter, tmp_path / "fused")
+    assert not [entry for entry in tmp_path.iterdir() if "fused" in entry.name]
+
+
+def test_an_existing_model_is_not_overwritten(save: Save, peft_adapter: Callable[..., Path]) -> None:
+    base = save("llama")
+    with pytest.raises(OutputExists, match="not empty"):
+        fuse(base, read_adapter(peft_adapter("llama", r=2)), base)
