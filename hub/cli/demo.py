@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 from rich.table import Table
 
 from hub.cli.output import JsonOption, Output, escape, table
@@ -54,7 +55,7 @@ def demo(
             check = demo_run.export_and_check(opened, result.found, result.task, target)
     found = result.found.result
     rows = [(row.name, f"{row.loss:.3f}", f"{row.exact_match:.3f}") for row in result.rows]
-    text = [
+    text: list[RenderableType] = [
         table(
             f"{result.task}: {result.operations}, on test strings that no search has seen",
             ("candidate", "loss", "exact match"), rows, right=("loss", "exact match"),
