@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .methods import METHODS as METHODS
     from .peft_files import read_adapter as load_adapter  # noqa: F401
     from .remake import remake as remake
+    from .search import search as search
 
 # public name -> (module, name there)
 _EXPORTS = {
@@ -35,6 +36,7 @@ _EXPORTS = {
     "merge": ("merge", "merge"),
     "remake": ("remake", "remake"),
     "save_adapter": ("export", "save_adapter"),
+    "search": ("search", "search"),
 }
 
 __all__ = list(_EXPORTS)

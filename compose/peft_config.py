@@ -103,12 +103,20 @@ def _object(source: bytes | str | Mapping[str, object], owner: str) -> Mapping[s
         )
     try:
         text = source.decode("utf-8-sig") if isinstance(source, bytes) else source
-        raw = json.loads(text)
+        raw = json.loads(text, parse_constant=_refuse_constant)
+        written = json.dumps(raw, ensure_ascii=False)
+        written.encode("utf-8")  # half of a surrogate pair could not be stored later, nor could a zero character
+        if "\\u0000" in written:
+            raise ValueError("it holds a zero character")
     except (ValueError, RecursionError) as error:
         raise MalformedAdapter(f"{owner}: adapter_config.json is not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise MalformedAdapter(f"{owner}: adapter_config.json holds a {type(raw).__name__}, expected an object")
     return raw
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON value")
 
 
 @dataclass(frozen=True)

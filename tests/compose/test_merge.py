@@ -11,11 +11,14 @@ import torch
 from torch import nn
 
 from compose.adapter import Factors, LoraAdapter
+from compose.compatibility import compare
 from compose.errors import BadMethod, BadWeights, IncompatibleAdapters
+from compose.export import save_adapter
 from compose.merge import merge, squared_norm
 from compose.methods import METHODS
-from compose.peft_files import read_adapter
+from compose.peft_files import effect, read_adapter
 
+SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 Make = Callable[..., LoraAdapter]
 
 
@@ -125,6 +128,18 @@ def test_the_result_keeps_what_its_parents_agree_on(random_adapter: Make) -> Non
     assert (merged.name, merged.base_model, merged.task_type) == ("mix", "some/base", "CAUSAL_LM")
     assert (merged.dtype, merged.fan_in_fan_out) == (torch.float32, True)
     assert merge([one, replace(two, task_type="SEQ_CLS")], [1.0, 1.0]).adapter.task_type is None
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("method", METHODS)
+def test_real_adapters_of_one_encoder_merge_and_change_something(tmp_path: Path, method: str) -> None:
+    folders = sorted(path for path in (SHARED / "minilm_adapters").iterdir() if path.is_dir())
+    adapters = [read_adapter(folder) for folder in folders]
+    compare(adapters).raise_for_errors()
+    result = merge(adapters, [1 / len(adapters)] * len(adapters), method=method)
+    assert len(result.report.modules) == 12
+    save_adapter(result.adapter, tmp_path / "mix", profile="peft-pattern")
+    assert effect(tmp_path / "mix").zero_modules == ()
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
