@@ -11,6 +11,8 @@ import torch
 
 from compose.errors import BadExamples, BadWeights, BaseModelError, IncompatibleAdapters
 from compose.examples import Example, Examples
+from compose.merge import merge
+from compose.methods import METHODS
 from compose.scoring import CausalScorer, LoadedBase, Scorer, make_scorer
 from compose.stack import stack_adapters
 
@@ -156,3 +158,14 @@ def test_low_precision_bases_are_scored_with_float32_adapters(family: Any, examp
     coarse = make_scorer(base, examples=examples, adapters=adapters).example_losses(WEIGHTS)
     assert np.isfinite(coarse).all()
     np.testing.assert_allclose(coarse, fine, rtol=0.3, atol=0.3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_merged_adapter_alone_scores_as_its_weights_did(family: Any, examples: Examples, method: str) -> None:
+    base = family.base()
+    adapters = family.adapters(base.model, scalings=(2.0, 0.5, 1.0))
+    searched = make_scorer(base, examples=examples, adapters=adapters, method=method).example_losses(WEIGHTS)
+    for row, expected in zip(WEIGHTS.tolist(), searched, strict=True):
+        merged = merge(adapters, row, method=method).adapter
+        alone = make_scorer(base, examples=examples, adapters=[merged]).example_losses(np.ones((1, 1)))
+        np.testing.assert_allclose(alone[0], expected, rtol=0, atol=1e-9)
