@@ -1,14 +1,22 @@
-"""Settings that every test shares: one torch thread (two cores are shared) and no network look-ups."""
+"""What every test shares: one torch thread, no network, a PostgreSQL server; and for the hub a tiny base model, adapters
+that fit it, a home, and the command line."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from hub.home import Home
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -29,3 +37,150 @@ def postgres_url() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+SITES = ("encoder.block.0.layer.0.SelfAttention.q", "decoder.block.0.layer.1.EncDecAttention.v")
+BASE_NAME = "org/tiny-t5"
+
+
+def save_tiny_t5(folder: Path, *, seed: int = 0, d_model: int = 16) -> Path:
+    """A byte-level T5 of one layer with its tokenizer, which needs no vocabulary file."""
+    import torch
+    from transformers import ByT5Tokenizer, T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(seed)
+    config = T5Config(
+        vocab_size=384, d_model=d_model, d_kv=8, d_ff=24, num_layers=1, num_heads=2, decoder_start_token_id=0,
+        dropout_rate=0.0,
+    )  # fmt: skip
+    model = T5ForConditionalGeneration(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.normal_(std=0.2)
+    model.save_pretrained(folder)
+    ByT5Tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the base model that the adapters of `write_lora` fit. Read only."""
+    return save_tiny_t5(tmp_path_factory.mktemp("base") / "tiny-t5")
+
+
+@pytest.fixture
+def other_base() -> Callable[..., Path]:
+    """Another base: `other_base(folder, d_model=24)` has other shapes, `seed=1` other values only."""
+    return save_tiny_t5
+
+
+@pytest.fixture
+def write_lora(tmp_path: Path) -> Callable[..., Path]:
+    """Write a LoRA folder that fits the tiny T5: `write_lora("a", seed=1, r=2, sites=..., tensors=..., **config)`."""
+
+    def write(
+        name: str,
+        *,
+        seed: int = 0,
+        r: int = 2,
+        sites: Sequence[str] = SITES,
+        scale: float = 0.3,
+        tensors: Mapping[str, Any] | None = None,
+        card: str = "",
+        **config: Any,
+    ) -> Path:
+        import torch
+        from safetensors.torch import save_file
+
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        random = torch.Generator().manual_seed(seed)
+        made = {}
+        for site in sites:
+            made[f"base_model.model.{site}.lora_A.weight"] = scale * torch.randn(r, 16, generator=random)
+            made[f"base_model.model.{site}.lora_B.weight"] = scale * torch.randn(16, r, generator=random)
+        save_file({**made, **(tensors or {})}, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        fields = {
+            "peft_type": "LORA", "r": r, "lora_alpha": 2 * r, "base_model_name_or_path": BASE_NAME,
+            "task_type": "SEQ_2_SEQ_LM", "target_modules": ["q", "v"],
+        }  # fmt: skip
+        (folder / "adapter_config.json").write_text(json.dumps({**fields, **config}), encoding="utf-8")
+        if card:
+            (folder / "README.md").write_text(card, encoding="utf-8")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def few_shot(tmp_path: Path) -> Path:
+    """Examples that the tiny T5 knows nothing of."""
+    rows = [{"input": word, "output": word[::-1]} for word in ("abc", "hello", "mix", "stone")]
+    path = tmp_path / "few.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def _fresh_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from hub.home import open_home
+    from hub.settings import Settings
+
+    folder = tmp_path_factory.mktemp("fresh") / "home"
+    with open_home(Settings(home=folder, database_url="", blobs_url="")):
+        pass
+    return folder
+
+
+@pytest.fixture
+def home_folder(_fresh_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home of this test's own, which MIXHUB_HOME names."""
+    folder = Path(shutil.copytree(_fresh_home, tmp_path / "home"))
+    for name in ("MIXHUB_DATABASE_URL", "MIXHUB_BLOBS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MIXHUB_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def home(home_folder: Path) -> Iterator[Home]:
+    """The same home, opened."""
+    from hub.home import open_home
+    from hub.settings import Settings
+
+    with open_home(Settings(home=home_folder, database_url="", blobs_url="")) as opened:
+        yield opened
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended: its exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document on stdout."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def mixhub(home_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run the command line's entry point in this process, on `home_folder`: `mixhub("ls", "--json").json`."""
+    del home_folder
+    from hub.cli.main import run
+
+    def call(*words: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["mixhub", *map(str, words)])
+        capfd.readouterr()
+        try:
+            run()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return Ran(code, *capfd.readouterr())
+
+    return call
