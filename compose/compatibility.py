@@ -69,9 +69,9 @@ def compare(
 ) -> CompatibilityReport:
     """Compare all adapters with each other.
 
-    `base_digests` gives, by adapter name, the digest of the base that each is bound to; a missing one or `None` means
-    unbound, which is an error unless `allow_unbound` makes a note of it. Without `base_digests` the names of the bases
-    are compared in the same way.
+    `base_digests` gives, by adapter name, the identity of the base that each is bound to; a missing one or `None` means
+    unbound. Another or an unknown base is an error unless `allow_unbound` makes a note of it; shapes that differ always
+    are. Without `base_digests` the names of the bases are compared in the same way.
     """
     found = _families(adapters) + shape_differences(adapters)
     if base_digests is None:
@@ -145,16 +145,14 @@ def _bases(
     allow_unbound: bool,
 ) -> list[Difference]:
     expected = next((digest for adapter in adapters if (digest := digests.get(adapter.name))), "a known base")
+    severity = "note" if allow_unbound else "error"
     found: list[Difference] = []
     for adapter in adapters:
         digest = digests.get(adapter.name)
-        if digest is None:
-            severity = "note" if allow_unbound else "error"
-            said = f"unknown ({adapter.base_model or 'no name given'})"
-            found.append(Difference(severity, adapter.name, "base model", said, expected[:12], ALLOW_UNBOUND))
-        elif digest != expected:
-            remedy = "mix only adapters of one base model"
-            found.append(Difference("error", adapter.name, "base model", digest[:12], expected[:12], remedy))
+        if digest == expected:
+            continue
+        said = f"unknown ({adapter.base_model or 'no name given'})" if digest is None else digest[:12]
+        found.append(Difference(severity, adapter.name, "base model", said, expected[:12], ALLOW_UNBOUND))
     return found
 
 

@@ -37,7 +37,14 @@ class FoundBase:
 
     def record(self, session: Session) -> Base:
         """The base's row, with this name among its names."""
-        return bases.add_name(session, bases.ensure_base(session, self.facts), self.name, kind=self.kind)
+        row = bases.ensure_base(session, self.facts, name=self.name)
+        return bases.add_name(session, row, self.name, kind=self.kind)
+
+    def identity(self, home: Home) -> str | None:
+        """The identity under which it is recorded in this home; None: it is not."""
+        with home.read() as session:
+            known = bases.match(session, self.facts, name=self.name)
+        return None if known is None else known.identity
 
 
 def find_base(home: Home, name: str, *, digest_values: bool | None = None) -> FoundBase | None:

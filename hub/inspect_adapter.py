@@ -23,6 +23,8 @@ CONFIG = "adapter_config.json"
 @dataclass(frozen=True)
 class Inspected:
     facts: AdapterFacts
+    """Without the base's identity, which is settled when the base is recorded."""
+    base: FoundBase | None
     notes: tuple[str, ...]
     """What the publisher should know: unbound, zero effect, missing modules, cannot be mixed."""
 
@@ -51,7 +53,6 @@ def inspect_adapter(
         folder=folder,
         usable=description.supported,
         refusal=description.refusal.message if description.refusal else None,
-        base_digest=base.facts.digest if base else None,
         base_model_name=description.base_model or card.base_model,
         base_model_revision=description.base_revision,
         peft_type=description.peft_type,
@@ -71,7 +72,7 @@ def inspect_adapter(
         usage=_usage(card, given),
         tags=tuple(Tag(kind, tag, value or None) for kind, tag, value in card.tags),
     )
-    return Inspected(facts, tuple(notes))
+    return Inspected(facts, base, tuple(notes))
 
 
 def _fit(

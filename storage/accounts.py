@@ -24,13 +24,21 @@ class Account:
     name: str
     kind: str
     """"user" or "org"."""
+    owner_id: int | None
+    """Of an org: the account that may write to it. A home without a server: `local` owns every namespace."""
     created_at: datetime
 
 
-def ensure(session: Session, name: str = LOCAL, *, kind: str = "user", now: datetime | None = None) -> Account:
-    """The account of this name, made if it does not exist. The kind of an existing account stays as it is."""
+def ensure(
+    session: Session, name: str = LOCAL, *, kind: str = "user", owner: Account | None = None,
+    now: datetime | None = None,
+) -> Account:  # fmt: skip
+    """The account of this name, made if it does not exist. An existing account keeps its kind and owner."""
     names.check_name(name, what="account")
-    row = {"name": name, "name_key": names.key(name), "kind": kind, "created_at": now or utc_now()}
+    row = {
+        "name": name, "name_key": names.key(name), "kind": kind, "owner_id": owner.id if owner else None,
+        "created_at": now or utc_now(),
+    }  # fmt: skip
     insert_missing(session, AccountRow, [row])
     return find(session, name)
 
@@ -49,4 +57,4 @@ def every(session: Session) -> list[Account]:
 
 
 def _account(row: AccountRow) -> Account:
-    return Account(row.id, row.name, row.kind, row.created_at)
+    return Account(row.id, row.name, row.kind, row.owner_id, row.created_at)

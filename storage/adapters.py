@@ -57,7 +57,7 @@ class AdapterFacts:
     usable: bool = True
     refusal: str | None = None
     """Why it cannot be mixed; given where `usable` is False."""
-    base_digest: str | None = None
+    base_identity: str | None = None
     """The base that it is bound to; None: unbound."""
     base_model_name: str | None = None
     """As written in adapter_config.json: never an identity."""
@@ -88,7 +88,7 @@ class AdapterFacts:
 
     @property
     def binding(self) -> str:
-        return "unbound" if self.base_digest is None else "bound"
+        return "unbound" if self.base_identity is None else "bound"
 
     @property
     def modules_missing(self) -> int | None:
@@ -98,7 +98,7 @@ class AdapterFacts:
 def record_facts(session: Session, revision: Revision, facts: AdapterFacts) -> None:
     """Note the facts of one folder; facts that are there already are replaced (a later look knows more).
 
-    Raises InvalidName for a folder, text or tag, or when `base_digest` is not the digest of a recorded base.
+    Raises InvalidName for a folder, text or tag, or when `base_identity` is not that of a recorded base.
     """
     names.check_folder(facts.folder)
     _check_texts(facts)
@@ -130,9 +130,9 @@ def facts_from_rows(session: Session, rows: list[AdapterRow]) -> list[AdapterFac
     for tag in session.scalars(listed.order_by(AdapterTagRow.kind, AdapterTagRow.name)):
         tags.setdefault(tag.adapter_id, []).append(Tag(tag.kind, tag.name, tag.value))
     base_ids = {row.base_id for row in rows if row.base_id is not None}
-    found = session.execute(select(BaseRow.id, BaseRow.digest).where(BaseRow.id.in_(base_ids)))
-    digests = {base[0]: base[1] for base in found}
-    return [_facts(row, digests, tuple(tags.get(row.id, ()))) for row in rows]
+    found = session.execute(select(BaseRow.id, BaseRow.identity).where(BaseRow.id.in_(base_ids)))
+    identities = {base[0]: base[1] for base in found}
+    return [_facts(row, identities, tuple(tags.get(row.id, ()))) for row in rows]
 
 
 def _check_texts(facts: AdapterFacts) -> None:
@@ -150,7 +150,7 @@ def _columns(session: Session, facts: AdapterFacts) -> dict[str, Any]:
     ranks = facts.ranks
     return {
         "folder": facts.folder, "usable": facts.usable, "refusal": facts.refusal,
-        "base_id": _base_id(session, facts.base_digest), "binding": facts.binding,
+        "base_id": _base_id(session, facts.base_identity), "binding": facts.binding,
         "base_model_name": facts.base_model_name, "base_model_revision": facts.base_model_revision,
         "peft_type": facts.peft_type, "task_type": facts.task_type, "rank_min": min(ranks.values(), default=None),
         "rank_max": max(ranks.values(), default=None), "ranks": ranks, "alpha": facts.alpha,
@@ -165,19 +165,19 @@ def _columns(session: Session, facts: AdapterFacts) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _base_id(session: Session, digest: str | None) -> int | None:
-    if digest is None:
+def _base_id(session: Session, identity: str | None) -> int | None:
+    if identity is None:
         return None
-    base_id = session.scalar(select(BaseRow.id).where(BaseRow.digest == digest))
+    base_id = session.scalar(select(BaseRow.id).where(BaseRow.identity == identity))
     if base_id is None:
-        raise InvalidName(f"No base with the digest {digest} is recorded; record it first (`bases.ensure_base`).")
+        raise InvalidName(f"No base with the identity {identity} is recorded; record it first (`bases.ensure_base`).")
     return base_id
 
 
-def _facts(row: AdapterRow, digests: Mapping[int, str], tags: tuple[Tag, ...]) -> AdapterFacts:
+def _facts(row: AdapterRow, identities: Mapping[int, str], tags: tuple[Tag, ...]) -> AdapterFacts:
     return AdapterFacts(
         folder=row.folder, usable=row.usable, refusal=row.refusal,
-        base_digest=None if row.base_id is None else digests[row.base_id],
+        base_identity=None if row.base_id is None else identities[row.base_id],
         base_model_name=row.base_model_name, base_model_revision=row.base_model_revision,
         peft_type=row.peft_type, task_type=row.task_type, alpha=row.alpha, scaling_kind=row.scaling_kind,
         target_modules=tuple(row.target_modules), modules=tuple(Module(**module) for module in row.modules),

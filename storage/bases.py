@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +24,7 @@ class BaseFacts:
     """What identifies a base: computed elsewhere, from headers only. `digest` is 64 hex digits."""
 
     digest: str
+    """Over the architecture fields and the tensor names and shapes: fine-tunes of one model share it."""
     architecture: Mapping[str, Any]
     shapes: Mapping[str, Sequence[int]]
     """tensor name -> sizes"""
@@ -41,40 +43,51 @@ class BaseName:
 @dataclass(frozen=True)
 class Base:
     id: int
+    identity: str
+    """64 hex digits; two bases are the same if and only if this is."""
     facts: BaseFacts
     names: tuple[BaseName, ...] = field(default=())
 
-    @property
-    def digest(self) -> str:
-        return self.facts.digest
 
+def ensure_base(session: Session, facts: BaseFacts, *, name: str = "", now: datetime | None = None) -> Base:
+    """The base with these facts, made if it is new. `name` is how it was found.
 
-def ensure_base(session: Session, facts: BaseFacts, *, now: datetime | None = None) -> Base:
-    """The base with this digest, made if it is new. A tensors digest is added when it was not known yet.
-
-    Raises Conflict when another tensors digest is known: same shapes, other weights.
+    Where the values were read, equal values decide. Where they were not, an equal digest is not enough (fine-tunes share
+    it): then it is a known base only under one of its own names. Values that are read later are added to the row.
     """
-    row = {
-        "digest": facts.digest, "architecture": dict(facts.architecture),
-        "shapes": {name: list(sizes) for name, sizes in facts.shapes.items()},
-        "parameter_count": facts.parameter_count, "tensors_digest": facts.tensors_digest,
-        "created_at": now or utc_now(),
-    }  # fmt: skip
-    insert_missing(session, BaseRow, [row])
-    found = session.scalars(
-        select(BaseRow).where(BaseRow.digest == facts.digest).execution_options(populate_existing=True)
-    ).one()
-    if facts.tensors_digest not in (None, found.tensors_digest):
-        if found.tensors_digest is not None:
-            raise Conflict(
-                f"The base {facts.digest[:12]} has the same architecture and shapes, but other weights: "
-                f"tensors digest {facts.tensors_digest}, known is {found.tensors_digest}.",
-                expected=found.tensors_digest,
-                found=facts.tensors_digest,
-            )
-        found.tensors_digest = facts.tensors_digest
-        session.flush()
-    return _base(session, found)
+    row = match(session, facts, name=name)
+    if row is None:
+        first = facts.tensors_digest or name
+        identity = hashlib.sha256(f"{facts.digest} {first}".encode()).hexdigest()
+        values = {
+            "identity": identity, "digest": facts.digest, "architecture": dict(facts.architecture),
+            "shapes": {tensor: list(sizes) for tensor, sizes in facts.shapes.items()},
+            "parameter_count": facts.parameter_count, "tensors_digest": facts.tensors_digest,
+            "created_at": now or utc_now(),
+        }  # fmt: skip
+        insert_missing(session, BaseRow, [values])
+        return _base(session, session.scalars(select(BaseRow).where(BaseRow.identity == identity)).one())
+    if row.facts.tensors_digest is None and facts.tensors_digest is not None:
+        session.execute(update(BaseRow).where(BaseRow.id == row.id).values(tensors_digest=facts.tensors_digest))
+        return replace(row, facts=replace(row.facts, tensors_digest=facts.tensors_digest))
+    return row
+
+
+def match(session: Session, facts: BaseFacts, *, name: str = "") -> Base | None:
+    """The recorded base that these facts, found under `name`, belong to; see `ensure_base`."""
+    rows = session.scalars(
+        select(BaseRow)
+        .where(BaseRow.digest == facts.digest)
+        .order_by(BaseRow.id)
+        .execution_options(populate_existing=True)
+    )
+    known = [_base(session, row) for row in rows]
+    if facts.tensors_digest is not None:
+        same = [base for base in known if base.facts.tensors_digest == facts.tensors_digest]
+        if same:
+            return same[0]
+        known = [base for base in known if base.facts.tensors_digest is None]
+    return next((base for base in known if name in (n.name for n in base.names)), None)
 
 
 def add_name(session: Session, base: Base, name: str, *, kind: str, now: datetime | None = None) -> Base:
@@ -92,26 +105,26 @@ def add_name(session: Session, base: Base, name: str, *, kind: str, now: datetim
         known = session.get_one(BaseRow, row.base_id)
         if not (row.kind == kind == "path"):
             raise Conflict(
-                f"The name {name!r} means another base already: {known.digest[:12]}, not {base.digest[:12]}.",
-                expected=known.digest,
-                found=base.digest,
+                f"The name {name!r} means another base already: {known.identity[:12]}, not {base.identity[:12]}.",
+                expected=known.identity,
+                found=base.identity,
                 remedy="Give --base a path, or another name.",
             )
         session.execute(update(BaseNameRow).where(BaseNameRow.name == name).values(base_id=base.id))
     return _base(session, session.get_one(BaseRow, base.id))
 
 
-def find_base(session: Session, name_or_digest: str) -> Base | None:
-    """By one of its names, or by its digest (64 hex digits, or a prefix of 12 or more)."""
+def find_base(session: Session, name_or_identity: str) -> Base | None:
+    """By one of its names, or by its identity (64 hex digits, or a prefix of 12 or more)."""
     row = session.scalar(
         select(BaseRow)
         .join(BaseNameRow, BaseNameRow.base_id == BaseRow.id)
-        .where(BaseNameRow.name == name_or_digest)
+        .where(BaseNameRow.name == name_or_identity)
         .execution_options(populate_existing=True)
     )
-    if row is None and len(name_or_digest) >= 12:
+    if row is None and len(name_or_identity) >= 12:
         matches = session.scalars(
-            select(BaseRow).where(BaseRow.digest.startswith(name_or_digest, autoescape=True)).limit(2)
+            select(BaseRow).where(BaseRow.identity.startswith(name_or_identity, autoescape=True)).limit(2)
         ).all()
         row = matches[0] if len(matches) == 1 else None
     return _base(session, row) if row else None
@@ -131,4 +144,4 @@ def _base(session: Session, row: BaseRow) -> Base:
         shapes={name: tuple(sizes) for name, sizes in row.shapes.items()},
         parameter_count=row.parameter_count, tensors_digest=row.tensors_digest,
     )  # fmt: skip
-    return Base(row.id, facts, tuple(BaseName(found[0], found[1]) for found in listed))
+    return Base(row.id, row.identity, facts, tuple(BaseName(found[0], found[1]) for found in listed))

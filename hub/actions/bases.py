@@ -15,7 +15,9 @@ from storage.bases import Base
 
 @dataclass(frozen=True)
 class KnownBase:
+    identity: str
     digest: str
+    """Over architecture and shapes only."""
     model_type: str
     parameter_count: int
     names: tuple[str, ...]
@@ -45,13 +47,14 @@ def add(home: Home, base: str, *, known_as: Sequence[str] = (), digest_tensors: 
 def list_all(home: Home) -> list[KnownBase]:
     """All bases of this home, oldest first."""
     with home.read() as session:
-        bound = Counter(found.facts.base_digest for found in find_adapters(session))
-        return [_known(row, bound[row.digest]) for row in bases.every(session)]
+        bound = Counter(found.facts.base_identity for found in find_adapters(session))
+        return [_known(row, bound[row.identity]) for row in bases.every(session)]
 
 
 def _known(row: Base, adapters: int) -> KnownBase:
     return KnownBase(
-        digest=row.digest,
+        identity=row.identity,
+        digest=row.facts.digest,
         model_type=str(row.facts.architecture.get("model_type", "")),
         parameter_count=row.facts.parameter_count,
         names=tuple(name.name for name in row.names),

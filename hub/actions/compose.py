@@ -141,7 +141,7 @@ def pin_parts(home: Home, addresses: Sequence[Address], *, names: Sequence[str] 
 def check_fit(parts: Sequence[PinnedPart], *, allow_unbound: bool) -> tuple[str, ...]:
     """Raise one error that lists every reason why the parts cannot be mixed; give the remaining notes."""
     descriptions = [describe(part.directory, name=part.name) for part in parts]
-    digests = {part.name: part.facts.base_digest for part in parts}
+    digests = {part.name: part.facts.base_identity for part in parts}
     report = compare(descriptions, base_digests=digests, allow_unbound=allow_unbound)
     report.raise_for_errors()
     return tuple(note.message for note in report.notes)
@@ -224,7 +224,7 @@ def _composition(parts: Sequence[PinnedPart], weights: Sequence[float], recipe: 
 
 def _shared_base(home: Home, parts: Sequence[PinnedPart]) -> str:
     """A name of the base that all parts are bound to, for binding the mix; empty where there is none."""
-    digests = {part.facts.base_digest for part in parts}
+    digests = {part.facts.base_identity for part in parts}
     if len(digests) != 1 or None in digests:
         return ""
     with home.read() as session:

@@ -107,15 +107,14 @@ def _base_of(home: Home, part: PinnedPart, given: str) -> FoundBase:
     """The base to fuse into: the given one, or the one that the adapter is bound to; never another identity."""
     if given:
         found = require_base(home, given)
-        if part.facts.base_digest not in (None, found.facts.digest):
+        if part.facts.base_identity not in (None, found.identity(home)):
             raise UnknownBase(
-                f"{part.address} belongs to the base {str(part.facts.base_digest)[:12]}, {given} is "
-                f"{found.facts.digest[:12]}",
+                f"{part.address} belongs to the base {str(part.facts.base_identity)[:12]}, {given} is another one",
                 remedy="give the base that it was trained on",
             )
         return found
     with home.read() as session:
-        known = bases.find_base(session, part.facts.base_digest) if part.facts.base_digest else None
+        known = bases.find_base(session, part.facts.base_identity) if part.facts.base_identity else None
     for name in known.names if known else ():
         found = require_base(home, name.name)
         if found.directory is not None:

@@ -53,12 +53,12 @@ def find(
 
 
 def base_names(session: Session) -> dict[str, str]:
-    """Base digest -> the name to show for it: a hub or repo name before a path, short before long."""
+    """Base identity -> the name to show for it: a hub or repo name before a path, short before long."""
     order = {"repo": 0, "hub": 1, "quantised": 2, "path": 3}
     shown = {}
     for known in bases.every(session):
         names = sorted(known.names, key=lambda n: (order[n.kind], len(n.name), n.name))
-        shown[known.digest] = names[0].name if names else known.digest[:12]
+        shown[known.identity] = names[0].name if names else known.identity[:12]
     return shown
 
 
@@ -71,7 +71,7 @@ def _listed(session: Session, found: FoundAdapter, names: dict[str, str]) -> Lis
         address=found.address,
         version=version[-1] if version else "",
         commit=found.commit_id,
-        base=names.get(facts.base_digest or ""),
+        base=names.get(facts.base_identity or ""),
         base_as_written=facts.base_model_name,
         peft_type=facts.peft_type,
         rank=max(facts.ranks.values(), default=None),

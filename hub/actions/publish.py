@@ -5,12 +5,14 @@ A crash before the transaction leaves only unused blobs, which `mixhub db gc` re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from compose.peft_config import read_config
 from hub.address import Address
 from hub.base_lookup import FoundBase, find_base, require_base
 from hub.card_facts import UsageContract
@@ -19,7 +21,7 @@ from hub.home import Home
 from hub.inspect_adapter import Inspected, inspect_adapter
 from hub.local_files import LocalFile, collect_files
 from hub.locate import ADAPTER_CONFIG
-from storage import accounts, adapters, blob_records, compositions, names, repos, revisions, versions
+from storage import accounts, adapters, bases, blob_records, compositions, names, repos, revisions, versions
 from storage.blobs import StoredBlob
 from storage.compositions import Composition
 from storage.errors import NotFound, VersionTaken
@@ -28,6 +30,7 @@ from storage.revisions import File, Revision
 
 REGULAR_UP_TO = 10 * 2**20
 """Text files up to this many bytes are `regular` for Hugging Face clients; weights and larger files are `lfs`."""
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 LFS_SUFFIXES = frozenset({".safetensors", ".gguf", ".npz", ".npy", ".msgpack", ".onnx", ".zip", ".gz", ".model"})
 
 
@@ -75,102 +78,107 @@ def publish(
     if address.revision:
         raise UsageError(f"'{address}' names a revision; publishing makes one", remedy="see --version")
     number = _version_number(version)
-    files = collect_files(directory, into=address.folder, exclude=exclude)
-    names.check_paths(file.path for file in files)
-    explicit = require_base(home, base) if base else None
-    inspected, found_bases = _inspect(home, directory, address, files, explicit, contract or UsageContract())
-    stored = {file.path: home.blobs.put_file(file.source) for file in files}
+    found = collect_files(directory, into=address.folder, exclude=exclude)
+    names.check_paths(file.path for file in found)
+    inspected = _inspect(home, address, found, require_base(home, base) if base else None, contract or UsageContract())
+    own_base = None if inspected else _own_base(home, directory, address)
+    blobs = [home.blobs.put_file(file.source) for file in found]
+    files = [_file(local, blob) for local, blob in zip(found, blobs, strict=True)]
+    upload = _Upload(address, tuple(files), tuple(blobs), inspected, own_base, composition)
     with home.write() as session:
-        return _commit(
-            session, home, address, _rows(files, stored), stored, inspected, found_bases,
-            number=number, message=message, composition=composition,
-        )  # fmt: skip
+        return _commit(session, home, upload, number=number, message=message)
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """A folder that was checked and whose bytes are stored: what one transaction makes a revision of."""
+
+    address: Address
+    files: tuple[File, ...]
+    blobs: tuple[StoredBlob, ...]
+    inspected: tuple[Inspected, ...]
+    own_base: FoundBase | None
+    """Set when the folder is a base model itself."""
+    composition: Composition | None
 
 
 def _inspect(
-    home: Home,
-    directory: Path,
-    address: Address,
-    files: Sequence[LocalFile],
-    explicit: FoundBase | None,
-    contract: UsageContract,
-) -> tuple[list[Inspected], list[FoundBase]]:
-    """Every adapter among the files, and the bases that they belong to. Nothing is stored yet."""
-    from compose.peft_config import read_config
-
-    inspected, found = [], []
+    home: Home, address: Address, files: Sequence[LocalFile], given_base: FoundBase | None, contract: UsageContract
+) -> tuple[Inspected, ...]:
+    """Every adapter among the files. Nothing is stored yet."""
+    inspected = []
     for file in files:
         if Path(file.path).name != ADAPTER_CONFIG:
             continue
-        source = file.source.parent
         folder = Path(file.path).parent.as_posix()
         place = Address(address.namespace, address.repo, "" if folder == "." else folder)
-        base = explicit
+        base = given_base
         if base is None and (written := read_config(file.source, owner=str(place)).base_model):
             base = find_base(home, written)
-        if base is not None:
-            found.append(base)
-        inspected.append(inspect_adapter(source, folder=place.folder, name=str(place), base=base, given=contract))
-    if not inspected and (directory / "config.json").is_file() and any(directory.glob("*.safetensors")):
-        found.append(_own_base(home, directory, address))
-    return inspected, found
+        directory = file.source.parent
+        inspected.append(inspect_adapter(directory, folder=place.folder, name=str(place), base=base, given=contract))
+    return tuple(inspected)
 
 
-def _own_base(home: Home, directory: Path, address: Address) -> FoundBase:
-    """The folder is a base model itself; the repo's address becomes one of its names."""
+def _own_base(home: Home, directory: Path, address: Address) -> FoundBase | None:
+    """A base model folder; the repo's address becomes one of its names."""
+    if not (directory / "config.json").is_file() or not any(directory.glob("*.safetensors")):
+        return None
     return replace(require_base(home, str(directory.resolve())), name=address.adapter_id, kind="repo")
 
 
-def _rows(files: Sequence[LocalFile], stored: dict[str, StoredBlob]) -> list[File]:
-    rows = []
-    for file in files:
-        blob = stored[file.path]
-        large = blob.size > REGULAR_UP_TO or file.source.suffix.lower() in LFS_SUFFIXES
-        rows.append(File(file.path, blob.size, blob.sha256, blob.git_sha1, "lfs" if large else "regular"))
-    return rows
+def _file(local: LocalFile, blob: StoredBlob) -> File:
+    large = blob.size > REGULAR_UP_TO or local.source.suffix.lower() in LFS_SUFFIXES
+    return File(local.path, blob.size, blob.sha256, blob.git_sha1, "lfs" if large else "regular")
 
 
-def _commit(
-    session: Session,
-    home: Home,
-    address: Address,
-    rows: list[File],
-    stored: dict[str, StoredBlob],
-    inspected: Sequence[Inspected],
-    found_bases: Sequence[FoundBase],
-    *,
-    number: int | None,
-    message: str,
-    composition: Composition | None,
-) -> Published:
+def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None, message: str) -> Published:
+    address = upload.address
     owner = accounts.ensure(session, home.account)
-    accounts.ensure(session, address.namespace, kind="org")
-    blob_records.record(session, owner, stored.values())
+    accounts.ensure(session, address.namespace, kind="org", owner=owner)
+    blob_records.record(session, owner, upload.blobs)
     repo = _repo(session, address)
     head = _head(session, repo)
-    kept = _kept_files(session, head, rows, address.folder)
+    kept = _kept_files(session, head, upload.files, address.folder)
     title = message.splitlines()[0] if message else f"Publish {address.adapter_id}"
     made = revisions.create_revision(
-        session, repo, [*kept, *rows], parent=head.commit_id if head else None, author=home.account, title=title,
-        message=message,
+        session, repo, [*kept, *upload.files], parent=head.commit_id if head else None, author=home.account,
+        title=title, message=message,
     )  # fmt: skip
-    for base in found_bases:
-        base.record(session)
-    for one in inspected:
-        adapters.record_facts(session, made.revision, one.facts)
+    if upload.own_base is not None:
+        upload.own_base.record(session)
+    for one in upload.inspected:
+        identity = _bind(session, one)
+        adapters.record_facts(session, made.revision, replace(one.facts, base_identity=identity))
     if made.created:
-        _carry_facts(session, head, made.revision, {one.facts.folder for one in inspected}, kept)
-        if composition is not None:
-            compositions.record(session, made.revision, composition, folder=address.folder)
+        _carry_facts(session, head, made.revision, {one.facts.folder for one in upload.inspected}, kept)
+        if upload.composition is not None:
+            compositions.record(session, made.revision, upload.composition, folder=address.folder)
     version = _give_version(session, repo, made.revision, number, created=made.created)
     return Published(
         address=address.at(version or made.revision.commit_id),
         commit_id=made.revision.commit_id,
         version=version,
         created=made.created,
-        adapters=tuple(one.facts.folder for one in inspected),
-        notes=tuple(note for one in inspected for note in one.notes),
+        adapters=tuple(one.facts.folder for one in upload.inspected),
+        notes=tuple(note for one in upload.inspected for note in one.notes),
     )
+
+
+def _bind(session: Session, one: Inspected) -> str | None:
+    """Record the adapter's base; returns its identity, or None for an unbound adapter.
+
+    Where every module fits, the name in the adapter's config becomes a name of that base, if it means nothing yet: the
+    next adapter that names it is bound without --base.
+    """
+    if one.base is None:
+        return None
+    base = one.base.record(session)
+    written = one.facts.base_model_name
+    fits = one.facts.modules_matched is not None and not one.facts.missing_modules
+    if fits and written and _HUB_NAME.fullmatch(written) and bases.find_base(session, written) is None:
+        base = bases.add_name(session, base, written, kind="hub")
+    return base.identity
 
 
 def _repo(session: Session, address: Address) -> Repo:

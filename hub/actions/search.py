@@ -247,20 +247,19 @@ def _publish(home: Home, plan: SearchPlan, result: SearchResult) -> Composed | N
 
 def _base_for(home: Home, parts: Sequence[PinnedPart], given: str, *, allow_unbound: bool) -> FoundBase:
     """The base to score on: the given one if it is that of the adapters, else the one that they are bound to."""
-    digests = {part.facts.base_digest for part in parts} - {None}
+    bound = {part.facts.base_identity for part in parts} - {None}
     if given:
         found = require_base(home, given)
-        if digests and digests != {found.facts.digest} and not allow_unbound:
+        if bound and bound != {found.identity(home)} and not allow_unbound:
             raise UnknownBase(
-                f"the adapters are bound to the base {str(next(iter(digests)))[:12]}, {given} is "
-                f"{found.facts.digest[:12]}",
+                f"the adapters are bound to the base {str(next(iter(bound)))[:12]}, {given} is another one",
                 remedy="give the base that they were trained on, or --allow-unbound",
             )
         return found
-    if not digests:
+    if not bound:
         raise UnknownBase("the base model of these adapters is not known here", remedy="--base PATH_OR_NAME")
     with home.read() as session:
-        known = bases.find_base(session, str(next(iter(digests))))
+        known = bases.find_base(session, str(next(iter(bound))))
     for name in known.names if known else ():
         found = require_base(home, name.name)
         if found.directory is not None:

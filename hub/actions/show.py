@@ -92,10 +92,10 @@ def _facts(session: Session, facts: AdapterFacts) -> dict[str, object]:
     if facts.modules_matched is not None:
         matched = f"{facts.modules_matched} of {len(facts.modules)} modules exist in it with fitting shapes"
     return {
-        "base": base_names(session).get(facts.base_digest or "", "unbound"),
+        "base": base_names(session).get(facts.base_identity or "", "unbound"),
         "base as written": facts.base_model_name,
         "base revision": facts.base_model_revision,
-        "base digest": facts.base_digest,
+        "base identity": facts.base_identity,
         "fits the base": matched,
         "missing in base": ", ".join(facts.missing_modules),
         "type": facts.peft_type,
@@ -129,7 +129,7 @@ def _other(session: Session, pinned: Pinned) -> dict[str, object]:
     known = bases.find_base(session, pinned.address.adapter_id)
     return {
         "holds": "a base model" if known else "no adapter in this folder itself",
-        "base digest": known.digest if known else None,
+        "base identity": known.identity if known else None,
         "known as": ", ".join(n.name for n in known.names) if known else None,
         "parameters": f"{known.facts.parameter_count:,}" if known else None,
         "adapters": ", ".join(f"{pinned.address.repo_id}/{f}" if f else pinned.address.repo_id for f in folders),

@@ -35,7 +35,7 @@ def add(
     out = Output(as_json=as_json)
     with open_home(Settings()) as home:
         known = base_actions.add(home, base, known_as=known_as or (), digest_tensors=digest_tensors)
-    out.result(known.as_dict(), f"{known.digest[:12]}  {', '.join(known.names)}")
+    out.result(known.as_dict(), f"{known.identity[:12]}  {', '.join(known.names)}")
 
 
 @app.command("ls")
@@ -44,6 +44,6 @@ def list_bases(*, as_json: JsonOption = False) -> None:
     out = Output(as_json=as_json)
     with open_home(Settings()) as home:
         known = base_actions.list_all(home)
-    rows = [(b.digest[:12], b.model_type, f"{b.parameter_count:,}", b.adapters, ", ".join(b.names)) for b in known]
-    columns = ("digest", "type", "parameters", "adapters", "names")
+    rows = [(b.identity[:12], b.model_type, f"{b.parameter_count:,}", b.adapters, ", ".join(b.names)) for b in known]
+    columns = ("identity", "type", "parameters", "adapters", "names")
     out.result([b.as_dict() for b in known], table("", columns, rows, right=("parameters", "adapters")))

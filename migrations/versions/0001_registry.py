@@ -44,8 +44,10 @@ def _create_accounts_and_repos() -> None:
             "name_key", sa.String(96), nullable=False, comment="name in lower case: unique without regard to case"
         ),
         sa.Column("kind", sa.String(8), nullable=False),
+        sa.Column("owner_id", sa.Integer(), nullable=True, comment="of an org: the account that may write to it"),
         _instant("created_at"),
         _choice("account", "kind", "user", "org"),
+        sa.ForeignKeyConstraint(["owner_id"], ["account.id"], name=op.f("fk_account_owner_id"), ondelete="RESTRICT"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_account")),
         sa.UniqueConstraint("name_key", name=op.f("uq_account_name_key")),
     )
@@ -286,6 +288,12 @@ def _create_bases_and_adapters() -> None:
         "base",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column(
+            "identity",
+            sa.String(64),
+            nullable=False,
+            comment="sha256 over digest and tensors_digest, or the first name where the values were not read",
+        ),
+        sa.Column(
             "digest",
             sa.String(64),
             nullable=False,
@@ -296,10 +304,12 @@ def _create_bases_and_adapters() -> None:
         sa.Column("parameter_count", sa.BigInteger(), nullable=False),
         sa.Column("tensors_digest", sa.String(64), nullable=True, comment="over the values too, where they were read"),
         _instant("created_at"),
+        _hex("base", "identity", 64),
         _hex("base", "digest", 64),
         _hex("base", "tensors_digest", 64),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_base")),
-        sa.UniqueConstraint("digest", name=op.f("uq_base_digest")),
+        sa.UniqueConstraint("digest", "tensors_digest", name=op.f("uq_base_digest_tensors_digest")),
+        sa.UniqueConstraint("identity", name=op.f("uq_base_identity")),
     )
     op.create_table(
         "base_name",

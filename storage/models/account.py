@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import String, UniqueConstraint
+from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.models.schema import Record, choice_check
@@ -18,4 +18,7 @@ class AccountRow(Record):
     name: Mapped[str] = mapped_column(String(96))
     name_key: Mapped[str] = mapped_column(String(96), comment="name in lower case: unique without regard to case")
     kind: Mapped[str] = mapped_column(String(8))
+    owner_id: Mapped[int | None] = mapped_column(
+        ForeignKey("account.id", ondelete="RESTRICT"), comment="of an org: the account that may write to it"
+    )
     created_at: Mapped[datetime]

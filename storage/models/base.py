@@ -13,9 +13,18 @@ from storage.models.schema import Record, choice_check, hex_check
 
 class BaseRow(Record):
     __tablename__ = "base"
-    __table_args__ = (UniqueConstraint("digest"), hex_check("digest", 64), hex_check("tensors_digest", 64))
+    __table_args__ = (
+        UniqueConstraint("identity"),
+        UniqueConstraint("digest", "tensors_digest"),  # rows whose values nobody has read may share a digest
+        hex_check("identity", 64),
+        hex_check("digest", 64),
+        hex_check("tensors_digest", 64),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    identity: Mapped[str] = mapped_column(
+        String(64), comment="sha256 over digest and tensors_digest, or the first name where the values were not read"
+    )
     digest: Mapped[str] = mapped_column(
         String(64), comment="sha256 over the architecture fields and the sorted tensor names and shapes"
     )

@@ -68,9 +68,12 @@ def test_an_unknown_base_is_refused_unless_allowed(random_adapter: Make, digests
     assert any(note.key == "base model" for note in allowed.notes)
 
 
-def test_allow_unbound_does_not_allow_another_known_base(random_adapter: Make) -> None:
-    digests = {"adapter-1": "d" * 64, "adapter-2": "e" * 64}
-    assert compare([random_adapter(1), random_adapter(2)], base_digests=digests, allow_unbound=True).errors
+def test_another_known_base_is_refused_unless_it_is_allowed(random_adapter: Make) -> None:
+    digests = {"one": "a" * 64, "two": "b" * 64}
+    adapters = [replace(random_adapter(1), name="one"), replace(random_adapter(2), name="two")]
+    assert [e.adapter for e in compare(adapters, base_digests=digests).errors] == ["two"]
+    allowed = compare(adapters, base_digests=digests, allow_unbound=True)
+    assert not allowed.errors and [n.found for n in allowed.notes if n.key == "base model"] == ["b" * 12]
 
 
 def test_bases_without_a_name_are_unknown(random_adapter: Make) -> None:

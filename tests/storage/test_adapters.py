@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -22,8 +23,10 @@ Commit = Callable[..., Revision]
 T5 = BaseFacts("a" * 64, {"model_type": "t5", "d_model": 8}, {"shared.weight": (16, 8)}, 128)
 GPT2 = BaseFacts("b" * 64, {"model_type": "gpt2"}, {"wte.weight": (16, 4)}, 64)
 
+T5_IDENTITY = hashlib.sha256(f"{T5.digest} ".encode()).hexdigest()  # nobody read its values, it has no name
+
 FACTS = AdapterFacts(
-    base_digest=T5.digest,
+    base_identity=T5_IDENTITY,
     base_model_name="google/T5-small",
     base_model_revision="main",
     peft_type="LORA",
@@ -58,9 +61,9 @@ class TestBases:
         assert named.names == (
             BaseName("/models/t5", "path"), BaseName("t5-small", "hub"), BaseName("unsloth/t5-4bit", "quantised"),
         )  # fmt: skip
-        assert bases.ensure_base(session, T5) == named
-        assert bases.find_base(session, T5.digest) == bases.find_base(session, "a" * 12) == named
-        assert bases.find_base(session, "a" * 11) is None
+        assert bases.ensure_base(session, T5, name="t5-small") == named
+        assert bases.find_base(session, base.identity) == bases.find_base(session, base.identity[:12]) == named
+        assert bases.find_base(session, base.identity[:11]) is None
         assert bases.find_base(session, "%" * 12) is None
 
     def test_a_name_means_one_base_but_a_path_may_come_to_mean_another(self, session: Session, base: Base) -> None:
@@ -69,20 +72,35 @@ class TestBases:
         bases.add_name(session, base, "/model", kind="path")
         with pytest.raises(Conflict, match="model") as caught:
             bases.add_name(session, other, "model", kind="hub")
-        assert (caught.value.expected, caught.value.found) == (T5.digest, GPT2.digest)
+        assert (caught.value.expected, caught.value.found) == (base.identity, other.identity)
         with pytest.raises(Conflict):
             bases.add_name(session, other, "model", kind="path")
         moved = bases.add_name(session, other, "/model", kind="path")
         assert bases.find_base(session, "/model") == moved
-        assert [known.digest for known in bases.every(session)] == [T5.digest, GPT2.digest]
+        assert [known.facts.digest for known in bases.every(session)] == [T5.digest, GPT2.digest]
 
-    def test_a_tensors_digest_is_added_once_and_never_changed(self, session: Session, base: Base) -> None:
-        assert base.facts.tensors_digest is None
-        read = bases.ensure_base(session, replace(T5, tensors_digest="c" * 64))
-        assert read.facts.tensors_digest == "c" * 64
-        assert bases.ensure_base(session, T5) == read
-        with pytest.raises(Conflict, match="other weights"):
-            bases.ensure_base(session, replace(T5, tensors_digest="d" * 64))
+    def test_equal_values_are_one_base_whatever_the_name(self, session: Session) -> None:
+        read = replace(T5, tensors_digest="c" * 64)
+        one = bases.add_name(session, bases.ensure_base(session, read, name="org/t5"), "org/t5", kind="hub")
+        mirror = bases.ensure_base(session, read, name="mirror/t5")
+        assert mirror == one
+        tuned = bases.ensure_base(session, replace(T5, tensors_digest="d" * 64), name="org/t5-tuned")
+        assert tuned.identity != one.identity
+
+    def test_values_that_nobody_read_are_believed_under_a_known_name_only(self, session: Session) -> None:
+        base = bases.add_name(session, bases.ensure_base(session, T5, name="org/t5"), "org/t5", kind="hub")
+        assert bases.ensure_base(session, T5, name="org/t5") == base
+        assert bases.ensure_base(session, T5, name="org/t5-tuned").identity != base.identity
+
+    def test_values_read_later_are_added_and_the_identity_stays(self, session: Session) -> None:
+        base = bases.add_name(session, bases.ensure_base(session, T5, name="org/t5"), "org/t5", kind="hub")
+        read = bases.ensure_base(session, replace(T5, tensors_digest="c" * 64), name="org/t5")
+        assert (read.identity, read.facts.tensors_digest) == (base.identity, "c" * 64)
+        assert bases.ensure_base(session, T5, name="org/t5") == read
+        other = bases.ensure_base(session, replace(T5, tensors_digest="d" * 64), name="org/t5")
+        assert other.identity != base.identity
+        with pytest.raises(Conflict, match="org/t5"):
+            bases.add_name(session, other, "org/t5", kind="hub")
 
     def test_names_that_an_index_cannot_keep_are_refused(self, session: Session, base: Base) -> None:
         for name in ("", "x" * 1025, "a\0b"):
@@ -122,9 +140,9 @@ class TestFacts:
 
     def test_facts_that_cannot_be_kept_are_refused(self, session: Session, make_repo: MakeRepo, commit: Commit) -> None:
         revision = commit(session, make_repo(session))
-        plain = replace(FACTS, base_digest=None)
+        plain = replace(FACTS, base_identity=None)
         for bad in (
-            replace(plain, folder="../x"), replace(plain, base_digest="f" * 64), replace(plain, licence="a\0b"),
+            replace(plain, folder="../x"), replace(plain, base_identity="f" * 64), replace(plain, licence="a\0b"),
             replace(plain, usage=Usage(prompt_template="\ud800")), replace(plain, tags=(Tag("tag", "x" * 257),)),
             replace(plain, tags=(Tag("tag", "\0"),)),
         ):  # fmt: skip
@@ -144,7 +162,7 @@ class TestFindAdapters:
         modules = (Module("enc.q", 2, 8, 8, "float32"),)
         adapters.record_facts(session, revision, replace(FACTS, folder="b", modules=modules, tags=(), licence="MIT"))
         secret = make_repo(session, "secret", account="bob", visibility="private")
-        facts = replace(FACTS, base_digest=None, task_type="CAUSAL_LM", tags=(Tag("task", "100%_math"),))
+        facts = replace(FACTS, base_identity=None, task_type="CAUSAL_LM", tags=(Tag("task", "100%_math"),))
         adapters.record_facts(session, commit(session, secret, b"2"), facts)
         old = make_repo(session, "old", account="ann")
         adapters.record_facts(session, commit(session, old, b"3"), FACTS)
@@ -163,7 +181,7 @@ class TestFindAdapters:
             ({"text": "%"}, ["bob/secret"]),
             ({"text": "nothing t5"}, []),
             ({"base": "t5-small"}, ["ann/multi", "ann/multi/b"]),
-            ({"base": "a" * 64}, ["ann/multi", "ann/multi/b"]),
+            ({"base": T5_IDENTITY}, ["ann/multi", "ann/multi/b"]),
             ({"base": "unknown"}, []),
             ({"task": "Sentiment"}, ["ann/multi"]),
             ({"task": "causal_lm"}, ["bob/secret"]),
