@@ -1,5 +1,6 @@
 """All tables. Importing this package registers every one of them on `Record.metadata`."""
 
+from storage.models.access import AccessRequestRow, MembershipRow, ServerKeyRow, TokenRow
 from storage.models.account import AccountRow
 from storage.models.adapter import AdapterRow, AdapterTagRow
 from storage.models.alias import AliasEventRow, AliasRow
@@ -7,14 +8,16 @@ from storage.models.base import BaseNameRow, BaseRow
 from storage.models.blob import BlobRow, BlobUseRow
 from storage.models.composition import CompositionParentRow, CompositionRow
 from storage.models.file import FileRow
+from storage.models.pull_request import AliasProtectionRow, PullRequestRow, RepoRedirectRow
 from storage.models.ref import RefRow, VersionTombstoneRow
 from storage.models.repo import RepoRow
-from storage.models.revision import RevisionRow
+from storage.models.revision import RevisionRow, RevisionTagRow
 from storage.models.schema import Record
 from storage.models.search import SearchRow, TrialRow
 
 __all__ = [
-    "AccountRow", "AdapterRow", "AdapterTagRow", "AliasEventRow", "AliasRow", "BaseNameRow", "BaseRow", "BlobRow",
-    "BlobUseRow", "CompositionParentRow", "CompositionRow", "FileRow", "Record", "RefRow", "RepoRow", "RevisionRow",
-    "SearchRow", "TrialRow", "VersionTombstoneRow",
+    "AccessRequestRow", "AccountRow", "AdapterRow", "AdapterTagRow", "AliasEventRow", "AliasProtectionRow", "AliasRow",
+    "BaseNameRow", "BaseRow", "BlobRow", "BlobUseRow", "CompositionParentRow", "CompositionRow", "FileRow",
+    "MembershipRow", "PullRequestRow", "Record", "RefRow", "RepoRedirectRow", "RepoRow", "RevisionRow",
+    "RevisionTagRow", "SearchRow", "ServerKeyRow", "TokenRow", "TrialRow", "VersionTombstoneRow",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy import ForeignKey, String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.models.schema import Record, choice_check
@@ -20,5 +20,8 @@ class AccountRow(Record):
     kind: Mapped[str] = mapped_column(String(8))
     owner_id: Mapped[int | None] = mapped_column(
         ForeignKey("account.id", ondelete="RESTRICT"), comment="of an org: the account that may write to it"
+    )
+    is_admin: Mapped[bool] = mapped_column(
+        server_default=false(), default=False, comment="may do everything, with a token of the role admin"
     )
     created_at: Mapped[datetime]

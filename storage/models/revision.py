@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, String, UniqueConstraint
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.models.schema import Record, choice_check, hex_check
@@ -34,3 +35,14 @@ class RevisionRow(Record):
     created_at: Mapped[datetime]
     state: Mapped[str] = mapped_column(String(16), comment="incomplete, broken: kept, but not usable as an adapter")
     reason: Mapped[str | None] = mapped_column(comment="why the state is not ok")
+    card: Mapped[dict[str, Any] | None] = mapped_column(comment="front matter of README.md; NULL: nobody looked")
+
+
+class RevisionTagRow(Record):
+    __tablename__ = "revision_tag"
+    __table_args__ = (Index(None, "tag"),)
+
+    revision_id: Mapped[int] = mapped_column(ForeignKey("revision.id", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(
+        String(512), primary_key=True, comment="as listings show and filter: peft, lora, base_model:adapter:org/base"
+    )
