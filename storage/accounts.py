@@ -1,16 +1,16 @@
-"""Accounts: who owns repos and brings blobs. Passwords, tokens and memberships are not here."""
+"""Accounts: who owns repos and brings blobs. Tokens and memberships are not here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from storage import names
 from storage.clock import utc_now
-from storage.errors import NotFound
+from storage.errors import InvalidName, NotFound
 from storage.models import AccountRow
 from storage.upsert import insert_missing
 
@@ -27,6 +27,8 @@ class Account:
     owner_id: int | None
     """Of an org: the account that may write to it. A home without a server: `local` owns every namespace."""
     created_at: datetime
+    is_admin: bool = False
+    """May do everything, with a token of the role admin."""
 
 
 def ensure(
@@ -45,16 +47,41 @@ def ensure(
 
 def find(session: Session, name: str) -> Account:
     """The account of this name, whatever its case. Raises NotFound."""
-    row = session.scalar(select(AccountRow).where(AccountRow.name_key == names.key(name)))
+    row = session.scalar(_rows().where(AccountRow.name_key == names.key(name)))
     if row is None:
         raise NotFound(f"There is no account {name!r}.")
     return _account(row)
 
 
+def by_id(session: Session, account_id: int) -> Account:
+    """Raises NotFound."""
+    row = session.scalar(_rows().where(AccountRow.id == account_id))
+    if row is None:
+        raise NotFound(f"There is no account with the number {account_id}.")
+    return _account(row)
+
+
+def set_admin(session: Session, account: Account, *, is_admin: bool) -> Account:
+    session.execute(update(AccountRow).where(AccountRow.id == account.id).values(is_admin=is_admin))
+    return by_id(session, account.id)
+
+
+def set_owner(session: Session, account: Account, owner: Account) -> Account:
+    """Hand a namespace over. Raises InvalidName for a circle."""
+    if account.id == owner.id:
+        raise InvalidName(f"{account.name} cannot own itself.")
+    session.execute(update(AccountRow).where(AccountRow.id == account.id).values(owner_id=owner.id))
+    return by_id(session, account.id)
+
+
 def every(session: Session) -> list[Account]:
     """All accounts by name."""
-    return [_account(row) for row in session.scalars(select(AccountRow).order_by(AccountRow.name_key))]
+    return [_account(row) for row in session.scalars(_rows().order_by(AccountRow.name_key))]
+
+
+def _rows() -> Select[AccountRow]:
+    return select(AccountRow).execution_options(populate_existing=True)  # an update() in this session must show
 
 
 def _account(row: AccountRow) -> Account:
-    return Account(row.id, row.name, row.kind, row.owner_id, row.created_at)
+    return Account(row.id, row.name, row.kind, row.owner_id, row.created_at, row.is_admin)

@@ -5,7 +5,7 @@ Order of writing: bytes, then `record`, then the revision. Order of removing: ro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, and_, delete, exists, or_, select, update
@@ -46,11 +46,14 @@ def stored(session: Session, sha256s: Iterable[str]) -> dict[str, StoredBlob]:
     return found
 
 
-def blobs_usable(session: Session, account: Account, sha256s: Iterable[str]) -> dict[str, StoredBlob]:
+def blobs_usable(
+    session: Session, account: Account, sha256s: Iterable[str], *, readers: Collection[int] = ()
+) -> dict[str, StoredBlob]:
     """Those of the digests that the account may put into a revision.
 
-    It uploaded them, or they are in a live repo whose files it can read: its own, or a public one that is not gated.
-    Knowing a digest alone gives no right to the bytes.
+    It uploaded them, or they are in a live repo whose files it can read: its own, one of the accounts `readers` (by id,
+    whose private repos the caller reads), or a public one that is not gated. Knowing a digest alone gives no right to
+    the bytes.
     """
     uploaded = exists().where(BlobUseRow.sha256 == BlobRow.sha256, BlobUseRow.account_id == account.id)
     open_to_all = and_(RepoRow.visibility == "public", RepoRow.gated.is_(None))
@@ -61,7 +64,7 @@ def blobs_usable(session: Session, account: Account, sha256s: Iterable[str]) -> 
         .where(
             FileRow.sha256 == BlobRow.sha256,
             RepoRow.deleted_at.is_(None),
-            or_(RepoRow.account_id == account.id, open_to_all),
+            or_(RepoRow.account_id.in_({account.id, *readers}), open_to_all),
         )
         .exists()
     )

@@ -108,6 +108,28 @@ def create_revision(
     return Created(_revision(row, parent), created=True)
 
 
+def squash(
+    session: Session, repo: Repo, branch: str, *, author: str, title: str, now: datetime | None = None
+) -> Revision:
+    """Let `branch` begin anew with one commit that has its files. The old commits stay, for tags and for their ids."""
+    names.check_text(title, what="title")
+    repos.lock(session, repo)
+    head = _head(session, repo, branch)
+    if head is None:
+        raise NotFound(f"{repo.full_name} has no branch {branch!r}.")
+    time = now or utc_now()
+    row = RevisionRow(
+        repo_id=repo.id, commit_id=commit_id(repo.uuid, head.tree_digest, None, author, time, title, ""),
+        tree_digest=head.tree_digest, parent_id=None, author=author, title=title, message="", created_at=time,
+        state=head.state, reason=head.reason,
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    _add_files(session, row.id, files_of(session, head))
+    refs.move_branch(session, repo, branch, revision_id=row.id, expected_id=head.id, now=time)
+    return _revision(row, None)
+
+
 def tree_digest(files: Iterable[File]) -> str:
     """sha256 over the sorted (path, sha256, upload mode) of a tree; 64 hex digits."""
     listed = sorted((file.path, file.sha256, file.upload_mode) for file in files)

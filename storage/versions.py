@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from storage import names, pins, refs, repos, revisions, tombstones
-from storage.errors import InvalidName, NotFound, PinnedRevision, VersionTaken
+from storage.errors import Conflict, InvalidName, NotFound, PinnedRevision, VersionTaken
 from storage.repos import Repo
 from storage.revisions import Revision
 
@@ -52,9 +52,14 @@ def give(
 ) -> Version:  # fmt: skip
     """Make `revision` version `number`, or the next one. Giving it again to the same content changes nothing.
 
-    Raises VersionTaken if the version is, or once was, other content.
+    Raises VersionTaken if the version is, or once was, other content; Conflict for a broken revision.
     """
     repos.lock(session, repo)
+    if revision.state == "broken":
+        raise Conflict(
+            f"{repo.full_name}@{revision.commit_id[:7]} cannot be a version, it is broken: {revision.reason}",
+            remedy="Repair it with another commit.",
+        )
     number = next_version(session, repo) if number is None else number
     name = f"v{number}"
     if names.version_number(name) is None:
