@@ -48,7 +48,7 @@ def read_card(folder: Path) -> CardFacts:
     `BadUpload` when the front matter is not valid YAML or the contract has the wrong types.
     """
     card = folder / "README.md"
-    front = _front_matter(card) if card.is_file() else {}
+    front = front_matter(card) if card.is_file() else {}
     template = folder / "chat_template.jinja"
     chat = template.read_text(encoding="utf-8", errors="replace") if template.is_file() else None
     contract = _contract(front.get("mixhub"), card).or_else(UsageContract(chat_template=chat))
@@ -60,27 +60,33 @@ def read_card(folder: Path) -> CardFacts:
     )
 
 
-def _front_matter(card: Path) -> Mapping[str, object]:
-    lines = card.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff").splitlines()
+def front_matter(card: Path) -> Mapping[str, object]:
+    """The names and values at the top of a card; empty when it has none. `BadUpload` when they are not valid YAML."""
+    return front_matter_of(card.read_text(encoding="utf-8", errors="replace"), owner=str(card))
+
+
+def front_matter_of(content: str, *, owner: str) -> Mapping[str, object]:
+    """The same of the card's text; messages call it `owner`."""
+    lines = content.lstrip("\ufeff").splitlines()
     if not lines or lines[0].strip() != "---":
         return {}
     end = next((i for i, line in enumerate(lines[1:], 1) if line.strip() == "---"), None)
     if end is None:
-        raise BadUpload(f"'{card}': the front matter has no closing '---'", remedy="close it or remove the first line")
+        raise BadUpload(f"'{owner}': the front matter has no closing '---'", remedy="close it or remove the first line")
     text = "\n".join(lines[1:end])
     if len(text) > _MAX_FRONT_MATTER:
-        raise BadUpload(f"'{card}': front matter of {len(text)} characters, at most {_MAX_FRONT_MATTER}")
+        raise BadUpload(f"'{owner}': front matter of {len(text)} characters, at most {_MAX_FRONT_MATTER}")
     try:
         data = yaml.safe_load(text)
         if isinstance(data, dict) and "mixhub" in data:
             # labels such as `yes` or `1` must stay the words that were written, not become True and 1
             data["mixhub"] = yaml.load(text, Loader=yaml.BaseLoader)["mixhub"]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadUpload(f"'{card}': the front matter is not valid YAML: {error}", remedy="repair README.md") from error
+        raise BadUpload(f"'{owner}': the front matter is not valid YAML: {error}", remedy="repair README.md") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise BadUpload(f"'{card}': the front matter is not a mapping of names to values", remedy="repair README.md")
+        raise BadUpload(f"'{owner}': the front matter is not a mapping of names to values", remedy="repair README.md")
     return data
 
 

@@ -37,3 +37,55 @@ class WouldOverwrite(HubError, FileExistsError):
 
 class NotReproduced(HubError):
     """A recipe was followed but the bytes differ from the recorded ones."""
+
+
+class InvalidToken(HubError, PermissionError):
+    """The token is unknown, revoked or has expired."""
+
+
+class SignInFirst(HubError, PermissionError):
+    """Nobody is signed in, and this needs somebody."""
+
+
+class NotAllowed(HubError, PermissionError):
+    """The caller sees the thing but may not do this to it."""
+
+
+class RepoNotFound(HubError, LookupError):
+    """There is no such repo, or the caller may not know that there is: the words are the same."""
+
+    def __init__(self, full_name: str, *, anonymous: bool) -> None:
+        super().__init__(f"There is no repo {full_name}, or you may not see it.")
+        self.anonymous = anonymous
+
+
+class RevisionNotFound(HubError, LookupError):
+    """The repo has no branch, tag, alias or commit of this name."""
+
+
+class EntryNotFound(HubError, LookupError):
+    """The revision `commit_id` has no file or folder of this path."""
+
+    def __init__(self, message: str, *, commit_id: str = "") -> None:
+        super().__init__(message)
+        self.commit_id = commit_id
+
+
+class GatedRepo(HubError, PermissionError):
+    """Its files are for those who were granted access."""
+
+    def __init__(self, message: str, *, anonymous: bool) -> None:
+        super().__init__(message)
+        self.anonymous = anonymous
+
+
+class Outdated(HubError):
+    """The branch is not at the commit that the change was made on."""
+
+
+class TooLarge(HubError, ValueError):
+    """More bytes than this server takes, at once or in this namespace."""
+
+
+class BadSignature(HubError, PermissionError):
+    """A signed URL or upload token that was altered, has expired, or is for something else."""

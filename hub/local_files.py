@@ -41,7 +41,7 @@ def collect_files(directory: Path, *, into: str = "", exclude: Sequence[str] = (
         if IGNORED_NAMES.intersection(relative.parts) or _excluded(relative, exclude) or source.is_dir():
             continue
         _refuse_links_out(source, root)
-        _refuse_pickle(source, relative)
+        refuse_pickle(source, relative)
         path = "/".join((*(p for p in into.split("/") if p), *relative.parts))
         found.append(LocalFile(path=path, source=source, size=source.stat().st_size))
     if not found:
@@ -65,7 +65,7 @@ def _refuse_links_out(source: Path, root: Path) -> None:
         raise BadUpload(f"'{source}' is a link that leads out of the folder", remedy="copy the file or add --exclude")
 
 
-def _refuse_pickle(source: Path, relative: Path) -> None:
+def refuse_pickle(source: Path, relative: Path) -> None:
     with source.open("rb") as file:
         start = file.read(4096)
     zipped_pickle = start.startswith(b"PK\x03\x04") and b"/data.pkl" in start

@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """`MIXHUB_HOME`, `MIXHUB_DATABASE_URL` and `MIXHUB_BLOBS_URL`.
+    """`MIXHUB_HOME`, `MIXHUB_DATABASE_URL`, `MIXHUB_BLOBS_URL`, and what a server goes by.
 
     The default home is self-contained: `mixhub.sqlite` and `blobs/` inside it. Either can be moved by URL
     (`postgresql+psycopg://...`, `s3://bucket/prefix`).
@@ -19,6 +19,23 @@ class Settings(BaseSettings):
     home: Path = Path("~/.mixhub")
     database_url: str = ""
     blobs_url: str = ""
+
+    public_url: str = ""
+    """Of the server, as clients reach it, with a path prefix if there is one; empty: as the request says."""
+    trusted_proxies: str = "127.0.0.1,::1"
+    """Addresses whose X-Forwarded-* headers are believed."""
+    page_size: int = 1000
+    """Entries per page of listings."""
+    max_file_bytes: int = 50 * 2**30
+    """Of one file."""
+    max_line_bytes: int = 96 * 2**20
+    """Of one line of a commit: a file that comes inside the commit, in base64."""
+    namespace_bytes: int = 0
+    """How much one namespace may upload in all; 0: no limit."""
+    multipart_bytes: int = 5 * 2**30
+    """LFS files above this are uploaded in parts of this size."""
+    upload_seconds: int = 3600
+    """How long signed upload URLs and Xet tokens are good for."""
 
     @property
     def directory(self) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, and_, delete, exists, or_, select, update
+from sqlalchemy import Engine, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from storage.accounts import Account
@@ -73,6 +73,16 @@ def blobs_usable(
         for row in session.scalars(select(BlobRow).where(BlobRow.sha256.in_(batch), or_(uploaded, readable))):
             found[row.sha256] = StoredBlob(row.sha256, row.size, row.git_sha1)
     return found
+
+
+def used_bytes(session: Session, account_id: int) -> int:
+    """Bytes that the account has brought, each blob once."""
+    query = (
+        select(func.coalesce(func.sum(BlobRow.size), 0))
+        .join(BlobUseRow, BlobUseRow.sha256 == BlobRow.sha256)
+        .where(BlobUseRow.account_id == account_id)
+    )
+    return int(session.scalars(query).one())
 
 
 def sweep_unused(

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from compose.errors import BadExamples, BadWeights, ComposeError, SearchError
-from hub.cli import adapters, aliases, bases, compose, database, demo, export, search
+from hub.cli import accounts, adapters, aliases, bases, compose, database, demo, export, search, serve
 from hub.cli.output import escape
 from hub.errors import HubError, UsageError
 from storage.errors import InvalidName, StorageError
@@ -44,7 +44,7 @@ def _root(
     """Global options come before the command."""
 
 
-for module in (adapters, compose, search, export, aliases, bases, database, demo):
+for module in (adapters, compose, search, export, aliases, bases, database, serve, accounts, demo):
     module.register(app)
 
 

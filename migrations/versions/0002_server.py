@@ -66,9 +66,7 @@ def _create_access() -> None:
             "sha256", sa.String(64), nullable=False, comment="of the whole token; the token itself is shown once"
         ),
         sa.Column("role", sa.String(8), nullable=False, comment="never more than the account itself may do"),
-        sa.Column(
-            "namespace_id", sa.Integer(), nullable=True, comment="it acts in this namespace only; NULL: in all"
-        ),
+        sa.Column("namespace_id", sa.Integer(), nullable=True, comment="it acts in this namespace only; NULL: in all"),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
@@ -84,9 +82,7 @@ def _create_access() -> None:
         "access_request",
         sa.Column("repo_id", sa.Integer(), nullable=False),
         sa.Column("account_id", sa.Integer(), nullable=False),
-        sa.Column(
-            "status", sa.String(8), nullable=False, comment="accepted: may read the files of this gated repo"
-        ),
+        sa.Column("status", sa.String(8), nullable=False, comment="accepted: may read the files of this gated repo"),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         _choice("access_request", "status", "pending", "accepted", "rejected"),
         _key("access_request", "repo_id", "repo"),
@@ -152,9 +148,7 @@ def _create_repo_tables() -> None:
 
 
 def _key(table: str, column: str, target: str) -> sa.ForeignKeyConstraint:
-    return sa.ForeignKeyConstraint(
-        [column], [f"{target}.id"], name=op.f(f"fk_{table}_{column}"), ondelete="CASCADE"
-    )
+    return sa.ForeignKeyConstraint([column], [f"{target}.id"], name=op.f(f"fk_{table}_{column}"), ondelete="CASCADE")
 
 
 def _hex(table: str, column: str, length: int) -> sa.CheckConstraint:

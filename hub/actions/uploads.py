@@ -1,0 +1,65 @@
+"""Bytes on their way in: who they belong to, how much room is left, how a file should be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from sqlalchemy.orm import Session
+
+from hub.actions.publish import LFS_SUFFIXES, REGULAR_UP_TO
+from hub.errors import TooLarge
+from hub.home import Home
+from hub.revision_content import refuse_by_name
+from hub.settings import Settings
+from storage import accounts, blob_records
+from storage.blobs import StoredBlob
+from storage.names import check_path
+
+
+def record(home: Home, tenant: int, blobs: Sequence[StoredBlob]) -> None:
+    """Note that these bytes, stored by now, are this account's to use."""
+    if blobs:
+        with home.write() as session:
+            blob_records.record(session, accounts.by_id(session, tenant), blobs)
+
+
+def check_room(session: Session, settings: Settings, tenant: int, *, coming: int) -> None:
+    """Raises TooLarge where `coming` more bytes would be more than a namespace may have."""
+    if settings.namespace_bytes and blob_records.used_bytes(session, tenant) + coming > settings.namespace_bytes:
+        raise TooLarge(
+            f"{accounts.by_id(session, tenant).name} may upload {settings.namespace_bytes} bytes in all; "
+            f"{coming} more do not fit."
+        )
+
+
+def upload_mode(path: str, *, size: int, sample: bytes) -> str:
+    """ "regular" inside the commit for small texts, else "lfs". Raises InvalidName or BadUpload for the path."""
+    check_path(path)
+    refuse_by_name(path)
+    binary = b"\0" in sample
+    large = size > REGULAR_UP_TO or Path(path).suffix.lower() in LFS_SUFFIXES
+    return "lfs" if large or binary else "regular"
+
+
+def is_ignored(path: str, git_ignore: Iterable[str]) -> bool:
+    """Whether the lines of a .gitignore leave the path out: the last one that fits decides."""
+    ignored = False
+    parts = PurePosixPath(path).parts
+    prefixes = ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
+    for line in git_ignore:
+        pattern = line.strip()
+        if not pattern or pattern.startswith("#"):
+            continue
+        keep = pattern.startswith("!")
+        pattern = pattern.removeprefix("!").rstrip("/")
+        anchored = "/" in pattern
+        pattern = pattern.lstrip("/")
+        if anchored:
+            fits = any(fnmatch(prefix, pattern) for prefix in prefixes)
+        else:
+            fits = any(fnmatch(part, pattern) for part in parts)
+        if fits:
+            ignored = not keep
+    return ignored

@@ -1,0 +1,46 @@
+"""The server as an ASGI app over a home. Nothing is opened before it starts, and nothing is global."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from hub import hf, http_errors
+from hub.home import home_of as home_over
+from hub.home import opened_database, set_up
+from hub.raw_path import RawPath
+from hub.server import Server, trusted_proxies
+from hub.settings import Settings
+from storage import server_keys
+
+UPLOAD_THREADS = 64
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """The app; the home of `settings` is opened, and its schema upgraded, when it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with opened_database(settings) as engine:
+            home = home_over(settings, engine)
+            set_up(home)
+            with home.write() as session:
+                key = server_keys.key(session, "uploads")
+            app.state.server = Server(settings, home, key, CapacityLimiter(UPLOAD_THREADS))
+            yield
+
+    app = FastAPI(title="mixhub", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None)
+    http_errors.install(app)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Up, with the database at this program's schema: it would not have started otherwise."""
+        return {"status": "ok"}
+
+    for router in hf.routers:
+        app.include_router(router)
+    return RawPath(app, public_url=settings.public_url, trusted_proxies=trusted_proxies(settings))

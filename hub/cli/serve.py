@@ -1,0 +1,81 @@
+"""`serve`: the hub over HTTP. `login`: sign this machine's Hugging Face clients in."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import Annotated
+
+import typer
+
+from hub.actions import accounts as account_actions
+from hub.cli.output import Output
+from hub.errors import UsageError
+from hub.home import home_of, opened_database, set_up
+from hub.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(serve)
+    app.command()(login)
+
+
+def serve(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+) -> None:
+    """Serve this home: stock Hugging Face clients use it with HF_ENDPOINT=http://HOST:PORT
+
+    The first start makes the account `admin` and prints its token, once.
+    """
+    import uvicorn  # the web server is needed here only
+
+    from hub.app import create_app
+
+    out = Output(as_json=False)
+    settings = Settings()
+    with opened_database(settings) as engine:
+        home = home_of(settings, engine)
+        set_up(home)
+        token = account_actions.first_start(home)
+    if token is not None:
+        out.say("The account [bold]admin[/] was made. Its token, which is not shown again:")
+        out.result(None, token)
+    shown = f"[{host}]" if ":" in host else host
+    out.say(f"serving {settings.directory} on http://{shown}:{port}   (HF_ENDPOINT=http://{shown}:{port})")
+    if not _is_loopback(host) and not settings.public_url.startswith("https://"):
+        out.warn("this is reachable from other machines without encryption; put a TLS proxy before it")
+    config = uvicorn.Config(
+        create_app(settings), host=host, port=port, http="h11", lifespan="on", access_log=False, log_level="warning",
+        server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=10,
+    )  # fmt: skip
+    uvicorn.Server(config).run()
+
+
+def login(
+    url: Annotated[str, typer.Argument(help="Of the server, for example http://127.0.0.1:8000")],
+    *,
+    token: Annotated[str, typer.Option(prompt="Token", hide_input=True, help="As `mixhub token create` printed it.")],
+) -> None:
+    """Check a token against a server and keep it where Hugging Face clients look for it."""
+    os.environ["HF_ENDPOINT"] = url.rstrip("/")  # read when the client library is imported
+    from huggingface_hub import HfApi
+    from huggingface_hub import login as hf_login
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        who = HfApi(endpoint=url.rstrip("/"), token=token).whoami()
+    except HfHubHTTPError as error:
+        raise UsageError(
+            f"{url} does not take this token", remedy="mixhub token create --user NAME --role write"
+        ) from (error)
+    hf_login(token=token, skip_if_logged_in=False)
+    Output(as_json=False).result(None, f"signed in as {who['name']}; set HF_ENDPOINT={url.rstrip('/')}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

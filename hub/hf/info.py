@@ -1,0 +1,90 @@
+"""Facts about one repo, and lists of repos."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.orm import Session
+
+from hub import access
+from hub.actions.record_content import facts_of_all
+from hub.hf import wire
+from hub.hf.found import flag, next_link, number, revision_of
+from hub.server import BaseUrl, CallerDep, ServerDep
+from storage import repo_listing, revisions, summaries
+from storage.repo_listing import ListedRepo, RepoFilter
+from storage.repos import Repo
+from storage.revisions import Revision
+
+router = APIRouter()
+
+MAX_LIMIT = 1000
+
+
+@router.get("/api/models")
+def list_models(
+    request: Request, response: Response, server: ServerDep, caller: CallerDep, base_url: BaseUrl
+) -> list[wire.Json]:
+    """Unknown parameters are passed over: new clients ask for what nobody knows yet."""
+    query = request.query_params
+    tags = [tag for value in query.getlist("filter") for tag in value.split(",") if tag]
+    tags += [value for value in (query.get("pipeline_tag"), query.get("library")) if value]
+    filters = RepoFilter(
+        author=query.get("author") or None,
+        text=query.get("search") or None,
+        tags=tuple(tags),
+        gated=flag(request, "gated") if "gated" in query else None,
+        readers=caller.readers,
+    )
+    page = min(server.settings.page_size, MAX_LIMIT)
+    limit = number(request, "limit", default=page, least=1, most=page)
+    start = number(request, "cursor", default=0, least=0, most=10**9)
+    full = flag(request, "full")
+    with server.home.read() as session:
+        found = repo_listing.find_repos(session, filters, sort=query.get("sort"), limit=limit + 1, offset=start)
+        if len(found) > limit:
+            response.headers["Link"] = next_link(request, base_url, start + limit)
+        return [_listed(session, one, full=full or "siblings" in query.getlist("expand")) for one in found[:limit]]
+
+
+@router.get("/api/models/{ns:quoted}/{name:quoted}")
+def model_info(ns: str, name: str, request: Request, server: ServerDep, caller: CallerDep) -> wire.Json:
+    return _info(ns, name, "main", request, server, caller)
+
+
+@router.get("/api/models/{ns:quoted}/{name:quoted}/revision/{rev:quoted}")
+def model_info_at(ns: str, name: str, rev: str, request: Request, server: ServerDep, caller: CallerDep) -> wire.Json:
+    return _info(ns, name, rev, request, server, caller)
+
+
+def _info(ns: str, name: str, rev: str, request: Request, server: ServerDep, caller: CallerDep) -> wire.Json:
+    with server.home.read() as session:
+        repo = access.visible_repo(session, caller, ns, name)
+        revision = revision_of(session, repo, rev)
+        files = revisions.files_of(session, revision)
+        shown = _shown(session, repo, revision, used_storage=sum({f.sha256: f.size for f in files}.values()))
+    shown["siblings"] = wire.siblings(files, blobs=flag(request, "blobs"))
+    if revision.state != "ok":
+        shown["mixhub"] = {"state": revision.state, "reason": revision.reason}
+    return shown
+
+
+def _listed(session: Session, one: ListedRepo, *, full: bool) -> wire.Json:
+    revision = revisions.by_id(session, one.revision_id)
+    shown = _shown(session, one.repo, revision)
+    if full:
+        shown["siblings"] = wire.siblings(revisions.files_of(session, revision), blobs=False)
+    return shown
+
+
+def _shown(session: Session, repo: Repo, revision: Revision, **more: Any) -> wire.Json:
+    return wire.model_info(
+        repo,
+        commit_id=revision.commit_id,
+        modified=revision.created_at,
+        card=summaries.card_of(session, revision.id),
+        tags=summaries.tags_of(session, [revision.id]).get(revision.id, []),
+        adapters=facts_of_all(session, revision),
+        **more,
+    )

@@ -1,0 +1,97 @@
+"""Which status, headers and words an error becomes: the only such map.
+
+Clients go by the header X-Error-Code and show X-Error-Message; the body `{"error": ...}` is for people and for older
+clients. Header text must be one line of Latin-1.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from compose.errors import ComposeError
+from hub import errors as hub_errors
+from hub.errors import HubError
+from storage import errors as storage_errors
+from storage.errors import StorageError
+
+_log = logging.getLogger("mixhub")
+
+# the first row that fits decides: children before their roots
+STATUS: tuple[tuple[type[Exception], int, str], ...] = (
+    (hub_errors.InvalidToken, 401, ""),
+    (hub_errors.SignInFirst, 401, ""),
+    (hub_errors.NotAllowed, 403, ""),
+    (hub_errors.BadSignature, 403, ""),
+    (hub_errors.RepoNotFound, 404, "RepoNotFound"),
+    (hub_errors.RevisionNotFound, 404, "RevisionNotFound"),
+    (hub_errors.EntryNotFound, 404, "EntryNotFound"),
+    (hub_errors.GatedRepo, 403, "GatedRepo"),
+    (hub_errors.Outdated, 412, ""),
+    (hub_errors.TooLarge, 413, ""),
+    (hub_errors.NotReproduced, 409, ""),
+    (HubError, 400, ""),
+    (ComposeError, 400, ""),
+    (storage_errors.NotFound, 404, ""),
+    (storage_errors.AlreadyExists, 409, ""),
+    (storage_errors.Conflict, 409, ""),
+    (storage_errors.PinnedRevision, 409, ""),
+    (storage_errors.InvalidName, 400, ""),
+    (storage_errors.CorruptBlob, 400, ""),
+    (StorageError, 500, ""),
+)
+
+
+def install(app: FastAPI) -> None:
+    """Every error of the app, its own and the framework's, in one shape."""
+    for root in (HubError, ComposeError, StorageError):
+        app.add_exception_handler(root, _domain_error)
+    app.add_exception_handler(RequestValidationError, _malformed_request)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def response(status: int, message: str, *, code: str = "", commit_id: str = "") -> JSONResponse:
+    """An error as Hugging Face clients read it."""
+    one_line = " ".join(message.split())[:2000]
+    headers = {"X-Error-Message": one_line.encode("latin-1", "replace").decode("latin-1")}
+    if code:
+        headers["X-Error-Code"] = code
+    if commit_id:
+        headers["X-Repo-Commit"] = commit_id
+    return JSONResponse({"error": message}, status_code=status, headers=headers)
+
+
+async def _domain_error(_request: Request, error: Exception) -> JSONResponse:
+    status, code = next((status, code) for kind, status, code in STATUS if isinstance(error, kind))
+    if getattr(error, "anonymous", False):
+        status = 401
+    if status >= 500:
+        _log.error("request failed", exc_info=error)
+    message, remedy = getattr(error, "message", str(error)), getattr(error, "remedy", "")
+    words = f"{message} ({remedy})" if remedy else message
+    return response(status, words, code=code, commit_id=getattr(error, "commit_id", ""))
+
+
+async def _malformed_request(_request: Request, error: Exception) -> JSONResponse:
+    listed = error.errors() if isinstance(error, RequestValidationError) else []
+    words = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in listed)
+    return response(400, f"The request is malformed: {words}")
+
+
+async def _http_exception(request: Request, error: Exception) -> JSONResponse:
+    """Unknown routes. A known path with another method is unknown too: Xet clients give up on 405 but not on 404."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status in (404, 405):
+        foreign_kind = request.url.path.startswith(("/api/datasets/", "/api/spaces/", "/api/kernels/"))
+        return response(404, "There is nothing at this address.", code="RepoNotFound" if foreign_kind else "")
+    return response(status, str(getattr(error, "detail", "")))
+
+
+async def _unexpected(_request: Request, error: Exception) -> JSONResponse:
+    _log.error("request failed", exc_info=error)
+    return response(500, "The server failed; its log says why.")
