@@ -1,7 +1,8 @@
 """Who calls, and what they may see and do. The only place with such rules; routes and actions ask here.
 
-Roles are read < write < admin. A token never gives more than its account has, and a token for one namespace nothing
-outside it. What a caller may not see is, in every answer, the same as what does not exist.
+Roles are read < write < admin; a repo's settings, moving and deleting take admin in its namespace. A token that reads
+only reads, one that writes does what its account may, and only one with the role admin makes an administrator of the
+hub. A token for one namespace gives nothing outside it. What a caller may not see is, in every answer, the same as what does not exist.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Caller:
     """Of the token: what it is for."""
     token_name: str = ""
     roles: Mapping[int, str] = field(default_factory=dict)
-    """Account id of a namespace -> what this caller may do there, already capped by the token."""
+    """Account id of a namespace -> what this caller may do there; with a token that reads, only that."""
     everything: bool = False
     """An administrator of the hub, with a token for that."""
     confined: bool = False
@@ -67,7 +68,7 @@ def caller_of(session: Session, token: str | None) -> Caller:
     account = accounts.find(session, stored.account)
     confined = stored.namespace_id
     roles = {
-        where: min(role, stored.role, key=RANK.__getitem__)
+        where: "read" if stored.role == "read" else role
         for where, role in members.roles_of(session, account).items()
         if confined in (None, where)
     }
@@ -98,7 +99,7 @@ def require_in(caller: Caller, account_id: int, what: str, role: str) -> None:
         return
     if caller.anonymous:
         raise SignInFirst(f"Sign in to change {what}.", remedy="hf auth login")
-    if RANK[caller.role] < RANK[role] and role == "write":
+    if caller.role == "read":
         raise NotAllowed(f"This token may only read; changing {what} takes one with the role write.")
     raise NotAllowed(f"{caller.name} may not do this: it takes the role {role} in {what}.")
 

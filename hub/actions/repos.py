@@ -38,7 +38,7 @@ def delete(home: Home, caller: Caller, namespace: str, name: str) -> None:
     """Raises RepoNotFound or NotAllowed."""
     with home.write() as session:
         repo = access.visible_repo(session, caller, namespace, name, follow=False)
-        access.require(caller, repo, "admin" if _is_shared(session, repo) else "write")
+        access.require(caller, repo, "admin")
         repos.delete(session, repo, actor=caller.name)
 
 
@@ -93,8 +93,3 @@ def _namespace(session: Session, caller: Caller, name: str) -> Account:
         if not caller.everything or caller.account is None:
             raise NotAllowed(f"{caller.name} may not make repos in {name}.") from None
         return accounts.ensure(session, name, kind="org", owner=caller.account)
-
-
-def _is_shared(session: Session, repo: Repo) -> bool:
-    """In an organisation, deleting takes more than writing."""
-    return accounts.by_id(session, repo.account_id).kind == "org"

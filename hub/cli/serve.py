@@ -29,9 +29,7 @@ def serve(
 
     The first start makes the account `admin` and prints its token, once.
     """
-    import uvicorn  # the web server is needed here only
-
-    from hub.app import create_app
+    from hub.serving import web_server  # the web server is needed here only
 
     out = Output(as_json=False)
     settings = Settings()
@@ -46,11 +44,7 @@ def serve(
     out.say(f"serving {settings.directory} on http://{shown}:{port}   (HF_ENDPOINT=http://{shown}:{port})")
     if not _is_loopback(host) and not settings.public_url.startswith("https://"):
         out.warn("this is reachable from other machines without encryption; put a TLS proxy before it")
-    config = uvicorn.Config(
-        create_app(settings), host=host, port=port, http="h11", lifespan="on", access_log=False, log_level="warning",
-        server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=10,
-    )  # fmt: skip
-    uvicorn.Server(config).run()
+    web_server(settings, host=host, port=port).run()
 
 
 def login(
@@ -67,9 +61,8 @@ def login(
     try:
         who = HfApi(endpoint=url.rstrip("/"), token=token).whoami()
     except HfHubHTTPError as error:
-        raise UsageError(
-            f"{url} does not take this token", remedy="mixhub token create --user NAME --role write"
-        ) from (error)
+        remedy = "mixhub token create --user NAME --role write"
+        raise UsageError(f"{url} does not take this token", remedy=remedy) from error
     hf_login(token=token, skip_if_logged_in=False)
     Output(as_json=False).result(None, f"signed in as {who['name']}; set HF_ENDPOINT={url.rstrip('/')}")
 
