@@ -2,7 +2,8 @@
 
 Roles are read < write < admin; a repo's settings, moving and deleting take admin in its namespace. A token that reads
 only reads, one that writes does what its account may, and only one with the role admin makes an administrator of the
-hub. A token for one namespace gives nothing outside it. What a caller may not see is, in every answer, the same as what does not exist.
+hub. A token for one namespace gives nothing outside it. What a caller may not see is, in every answer, the same as
+what does not exist.
 """
 
 from __future__ import annotations

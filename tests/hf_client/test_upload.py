@@ -81,7 +81,7 @@ def test_larger_files_in_one_upload(mode: str, ann: Any, tmp_path: Path) -> None
         assert hashlib.sha256((back / path.name).read_bytes()).digest() == hashlib.sha256(path.read_bytes()).digest()
 
 
-def test_lfs_in_parts(serve_with: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_lfs_in_parts(serve_with: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     live = serve_with(multipart_bytes=50_000)
