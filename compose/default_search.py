@@ -29,12 +29,7 @@ class DefaultRun:
         optimizer: str,
         bounds: tuple[float, float],
     ) -> None:
-        needed = baseline_count(len(names))
-        if ledger.budget < needed:
-            raise SearchError(
-                f"a budget of {ledger.budget} is too small: base, uniform and {len(names)} single adapters come first",
-                remedy=f"use --budget {needed} or more",
-            )
+        check_budget(ledger.budget, len(names))
         self.optimizer = optimizer
         self.searched: tuple[int, ...] = ()
         self.notes: list[str] = []
@@ -133,6 +128,16 @@ class DefaultRun:
 def baseline_count(adapters: int) -> int:
     """Evaluations before anything is searched: base, uniform and each adapter; uniform of one adapter is itself."""
     return adapters + 2 if adapters > 1 else 2
+
+
+def check_budget(budget: int, adapters: int) -> None:
+    """`SearchError` with the smallest budget that works, where this one does not allow the baselines."""
+    needed = baseline_count(adapters)
+    if budget < needed:
+        raise SearchError(
+            f"a budget of {budget} is too small: base, uniform and {adapters} single adapters come first",
+            remedy=f"use --budget {needed} or more",
+        )
 
 
 def searched_count(adapters: int, budget: int) -> int:

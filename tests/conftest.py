@@ -1,5 +1,5 @@
-"""What every test shares: one torch thread, no network, a PostgreSQL server; and for the hub a tiny base model, adapters
-that fit it, a home, and the command line."""
+"""What every test shares: one torch thread, no network, a PostgreSQL server; and for the hub a tiny base model,
+adapters that fit it, a home, and the command line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +104,7 @@ def write_lora(tmp_path: Path) -> Callable[..., Path]:
         save_file({**made, **(tensors or {})}, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         fields = {
             "peft_type": "LORA", "r": r, "lora_alpha": 2 * r, "base_model_name_or_path": BASE_NAME,
-            "task_type": "SEQ_2_SEQ_LM", "target_modules": ["q", "v"],
+            "task_type": "SEQ_2_SEQ_LM", "target_modules": list(sites),
         }  # fmt: skip
         (folder / "adapter_config.json").write_text(json.dumps({**fields, **config}), encoding="utf-8")
         if card:
@@ -184,3 +185,18 @@ def mixhub(home_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
         return Ran(code, *capfd.readouterr())
 
     return call
+
+
+@pytest.fixture
+def contents(home_folder: Path) -> Callable[[], dict[str, object]]:
+    """All that the home holds: every row of every table, every blob. Two calls are equal: nothing has changed."""
+    import sqlite3
+
+    def look() -> dict[str, object]:
+        with closing(sqlite3.connect(home_folder / "mixhub.sqlite")) as database:
+            tables = [row[0] for row in database.execute("select name from sqlite_master where type = 'table'")]
+            held: dict[str, object] = {t: sorted(map(repr, database.execute(f'select * from "{t}"'))) for t in tables}
+        blobs = (home_folder / "blobs").glob("*/*")
+        return {**held, "blobs": {path.name: path.stat().st_size for path in blobs}}
+
+    return look

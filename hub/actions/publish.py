@@ -16,12 +16,13 @@ from compose.peft_config import read_config
 from hub.address import Address
 from hub.base_lookup import FoundBase, find_base, require_base
 from hub.card_facts import UsageContract
-from hub.errors import UsageError
+from hub.errors import BadUpload, UsageError
 from hub.home import Home
-from hub.inspect_adapter import Inspected, inspect_adapter
+from hub.inspect_adapter import WEIGHTS, Inspected, inspect_adapter
 from hub.local_files import LocalFile, collect_files
 from hub.locate import ADAPTER_CONFIG
 from storage import accounts, adapters, bases, blob_records, compositions, names, repos, revisions, versions
+from storage.adapters import AdapterFacts
 from storage.blobs import StoredBlob
 from storage.compositions import Composition
 from storage.errors import NotFound, VersionTaken
@@ -62,7 +63,7 @@ def publish(
     directory: Path,
     address: Address,
     *,
-    base: str = "",
+    base: str | FoundBase | None = "",
     version: str = "",
     message: str = "",
     exclude: Sequence[str] = (),
@@ -71,22 +72,28 @@ def publish(
 ) -> Published:
     """Publish the files of `directory` as a revision of `address` and move `main`.
 
-    With a folder in the address only that folder of the repo changes. `base` binds the adapters to a base model; else
-    the name in adapter_config.json does, if it is known here. Errors: malformed adapters, pickles, a version that is or
-    was other content; then nothing of the repo has changed.
+    With a folder in the address only that folder of the repo changes. `base` binds the adapters to a base model; ""
+    leaves it to the name in adapter_config.json, if that is known here; None leaves them unbound. Errors: malformed
+    adapters, pickles, a version that is or was other content; then nothing of the repo has changed.
     """
-    if address.revision:
-        raise UsageError(f"'{address}' names a revision; publishing makes one", remedy="see --version")
+    check_target(address)
     number = _version_number(version)
     found = collect_files(directory, into=address.folder, exclude=exclude)
     names.check_paths(file.path for file in found)
-    inspected = _inspect(home, address, found, require_base(home, base) if base else None, contract or UsageContract())
+    given_base = require_base(home, base) if isinstance(base, str) and base else base
+    inspected = _inspect(home, address, found, given_base, contract or UsageContract())
     own_base = None if inspected else _own_base(home, directory, address)
     blobs = [home.blobs.put_file(file.source) for file in found]
     files = [_file(local, blob) for local, blob in zip(found, blobs, strict=True)]
     upload = _Upload(address, tuple(files), tuple(blobs), inspected, own_base, composition)
     with home.write() as session:
         return _commit(session, home, upload, number=number, message=message)
+
+
+def check_target(address: Address) -> None:
+    """`UsageError` for an address that nothing can be published at."""
+    if address.revision:
+        raise UsageError(f"'{address}' names a revision; publishing makes one", remedy="see --version")
 
 
 @dataclass(frozen=True)
@@ -103,19 +110,28 @@ class _Upload:
 
 
 def _inspect(
-    home: Home, address: Address, files: Sequence[LocalFile], given_base: FoundBase | None, contract: UsageContract
+    home: Home,
+    address: Address,
+    files: Sequence[LocalFile],
+    given_base: str | FoundBase | None,
+    contract: UsageContract,
 ) -> tuple[Inspected, ...]:
     """Every adapter among the files. Nothing is stored yet."""
     inspected = []
+    sources = {file.source for file in files}
     for file in files:
         if Path(file.path).name != ADAPTER_CONFIG:
             continue
         folder = Path(file.path).parent.as_posix()
         place = Address(address.namespace, address.repo, "" if folder == "." else folder)
-        base = given_base
-        if base is None and (written := read_config(file.source, owner=str(place)).base_model):
-            base = find_base(home, written)
         directory = file.source.parent
+        if (directory / WEIGHTS).is_file() and directory / WEIGHTS not in sources:
+            raise BadUpload(
+                f"{place} would be an adapter without its {WEIGHTS}", remedy=f"exclude its {ADAPTER_CONFIG} as well"
+            )
+        base = given_base if isinstance(given_base, FoundBase) else None
+        if given_base == "" and (written := read_config(file.source, owner=str(place)).base_model):
+            base = find_base(home, written)
         inspected.append(inspect_adapter(directory, folder=place.folder, name=str(place), base=base, given=contract))
     return tuple(inspected)
 
@@ -148,8 +164,9 @@ def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None
     if upload.own_base is not None:
         upload.own_base.record(session)
     for one in upload.inspected:
-        identity = _bind(session, one)
-        adapters.record_facts(session, made.revision, replace(one.facts, base_identity=identity))
+        facts = replace(one.facts, base_identity=_bind(session, one))
+        known = None if made.created else adapters.facts_of(session, made.revision, facts.folder)
+        adapters.record_facts(session, made.revision, _not_forgetting(known, facts))
     if made.created:
         _carry_facts(session, head, made.revision, {one.facts.folder for one in upload.inspected}, kept)
         if upload.composition is not None:
@@ -179,6 +196,19 @@ def _bind(session: Session, one: Inspected) -> str | None:
     if fits and written and _HUB_NAME.fullmatch(written) and bases.find_base(session, written) is None:
         base = bases.add_name(session, base, written, kind="hub")
     return base.identity
+
+
+def _not_forgetting(known: AdapterFacts | None, facts: AdapterFacts) -> AdapterFacts:
+    """What was said about the same bytes before holds until something else is said: the base and the usage contract."""
+    if known is None:
+        return facts
+    if facts.base_identity is None and known.base_identity is not None:
+        facts = replace(
+            facts, base_identity=known.base_identity, modules_matched=known.modules_matched,
+            missing_modules=known.missing_modules,
+        )  # fmt: skip
+    said = {name: value for name, value in vars(facts.usage).items() if value}
+    return replace(facts, usage=replace(known.usage, **said))
 
 
 def _repo(session: Session, address: Address) -> Repo:
