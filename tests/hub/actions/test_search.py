@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def three(home: Home, write_lora: Write, tiny_t5: Path) -> None:
 
 
 def searched(
-    home: Home, few_shot: Path, *, into: str = "", on_batch: Callable[[Progress], None] | None = None, **options: object
+    home: Home, few_shot: Path, *, into: str = "", on_batch: Callable[[Progress], None] | None = None, **options: Any
 ) -> SearchDone:
     plan = new_plan(
         home, [at(name) for name in NAMES], few_shot, into=at(into) if into else None,
@@ -95,7 +96,7 @@ def test_the_published_mix_scores_as_its_trial_did(home: Home, few_shot: Path) -
     ids=str,
 )
 def test_a_stopped_search_resumes_to_the_trials_and_bytes_of_an_uninterrupted_one(
-    home: Home, few_shot: Path, options: dict[str, object], batches: int
+    home: Home, few_shot: Path, options: dict[str, Any], batches: int
 ) -> None:
     whole = searched(home, few_shot, into="team/whole", **options)
     stopped = searched(home, few_shot, into="team/parts", on_batch=stop_after(batches), **options)
