@@ -179,9 +179,9 @@ def test_every_operation_has_a_meaning() -> None:
 
 
 def test_a_quick_run_writes_all_files_and_repeating_its_adapters_gives_the_same_bytes(tmp_path: Path) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     train.main(["--out", str(tmp_path), "--quick"])
-    assert time.monotonic() - start < 60
+    assert time.process_time() - start < 60
     first = _digests(tmp_path)
     for name in ("base/config.json", "base/model.safetensors", "base/tokenizer.json", "base/README.md", "index.json"):
         assert name in first
