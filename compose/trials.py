@@ -51,7 +51,7 @@ class Baselines:
 
 @dataclass(frozen=True)
 class Progress:
-    """After a batch: its `trials`, the lowest objective so far, and which adapters are searched (their positions; None
+    """After a batch: its `trials`, the lowest objective so far, and which adapters are searched (their positions, best first; None
     until the single adapters have been scored). `replayed`: the batch came from stored trials."""
 
     trials: tuple[Trial, ...]

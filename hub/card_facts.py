@@ -15,6 +15,9 @@ from pathlib import Path
 import yaml
 
 from hub.errors import BadUpload
+from storage.adapters import MAX_TAG
+from storage.errors import InvalidName
+from storage.names import check_text
 
 _MAX_FRONT_MATTER = 256 * 1024
 
@@ -52,12 +55,41 @@ def read_card(folder: Path) -> CardFacts:
     template = folder / "chat_template.jinja"
     chat = template.read_text(encoding="utf-8", errors="replace") if template.is_file() else None
     contract = _contract(front.get("mixhub"), card).or_else(UsageContract(chat_template=chat))
-    return CardFacts(
+    facts = CardFacts(
         licence=_text(front.get("license")),
         base_model=_first_text(front.get("base_model")),
         tags=tuple(dict.fromkeys(_tags(front))),
         contract=contract,
     )
+    _check_texts(facts, card)
+    return facts
+
+
+def _check_texts(facts: CardFacts, card: Path) -> None:
+    """Strangers write cards: `BadUpload` for texts that the registry could not keep, before a byte is stored."""
+    for _, name, value in facts.tags:
+        if len(name) > MAX_TAG:
+            raise BadUpload(f"'{card}': a tag has {len(name)} characters, at most {MAX_TAG}: '{name[:40]}...'")
+        _check_text(name + value, card)
+    contract = facts.contract
+    labels = contract.label_texts or {}
+    for text in (
+        facts.licence,
+        facts.base_model,
+        contract.prompt_template,
+        contract.chat_template,
+        *labels,
+        *labels.values(),
+        *(contract.stop_strings or ()),
+    ):
+        _check_text(text or "", card)
+
+
+def _check_text(text: str, card: Path) -> None:
+    try:
+        check_text(text, what="text")
+    except InvalidName as error:
+        raise BadUpload(f"'{card}': {error.message}", remedy="repair the file") from error
 
 
 def front_matter(card: Path) -> Mapping[str, object]:

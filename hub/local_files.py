@@ -38,7 +38,9 @@ def collect_files(directory: Path, *, into: str = "", exclude: Sequence[str] = (
     found = []
     for source in sorted(directory.rglob("*")):
         relative = source.relative_to(directory)
-        if IGNORED_NAMES.intersection(relative.parts) or _excluded(relative, exclude) or source.is_dir():
+        if IGNORED_NAMES.intersection(relative.parts) or _excluded(relative, exclude):
+            continue
+        if source.is_dir() and not source.is_symlink():
             continue
         _refuse_links_out(source, root)
         refuse_pickle(source, relative)
@@ -60,7 +62,8 @@ def _refuse_links_out(source: Path, root: Path) -> None:
         raise BadUpload(f"'{source}' cannot be read: {error}") from error
     snapshot_blobs = root.parent.parent / "blobs"
     if not target.is_file():
-        raise BadUpload(f"'{source}' is not a regular file", remedy="remove it or add --exclude")
+        what = "a link to a folder" if source.is_dir() else "not a regular file"
+        raise BadUpload(f"'{source}' is {what}", remedy="put a copy in its place, or add --exclude")
     if not (target.is_relative_to(root) or target.is_relative_to(snapshot_blobs)):
         raise BadUpload(f"'{source}' is a link that leads out of the folder", remedy="copy the file or add --exclude")
 

@@ -1,14 +1,19 @@
-"""What every test shares: one torch thread, no network, a PostgreSQL server; and for the hub a tiny base model, adapters
-that fit it, a home, and the command line."""
+"""What every test shares: one torch thread, no network, a PostgreSQL server; and for the hub a tiny base model,
+adapters that fit it, a home, and the command line."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import socket
+import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +27,41 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server of our own (moto) on a free loopback port; its URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    endpoint = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(endpoint, timeout=1).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline or server.poll() is not None:
+                    raise
+                time.sleep(0.1)
+        yield endpoint
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture
+def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables by which S3 clients find it."""
+    for name, value in (
+        ("AWS_ENDPOINT_URL", s3_endpoint), ("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_REGION", "us-east-1"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +143,7 @@ def write_lora(tmp_path: Path) -> Callable[..., Path]:
         save_file({**made, **(tensors or {})}, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         fields = {
             "peft_type": "LORA", "r": r, "lora_alpha": 2 * r, "base_model_name_or_path": BASE_NAME,
-            "task_type": "SEQ_2_SEQ_LM", "target_modules": ["q", "v"],
+            "task_type": "SEQ_2_SEQ_LM", "target_modules": list(sites),
         }  # fmt: skip
         (folder / "adapter_config.json").write_text(json.dumps({**fields, **config}), encoding="utf-8")
         if card:
@@ -184,3 +224,18 @@ def mixhub(home_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
         return Ran(code, *capfd.readouterr())
 
     return call
+
+
+@pytest.fixture
+def contents(home_folder: Path) -> Callable[[], dict[str, object]]:
+    """All that the home holds: every row of every table, every blob. Two calls are equal: nothing has changed."""
+    import sqlite3
+
+    def look() -> dict[str, object]:
+        with closing(sqlite3.connect(home_folder / "mixhub.sqlite")) as database:
+            tables = [row[0] for row in database.execute("select name from sqlite_master where type = 'table'")]
+            held: dict[str, object] = {t: sorted(map(repr, database.execute(f'select * from "{t}"'))) for t in tables}
+        blobs = (home_folder / "blobs").glob("*/*")
+        return {**held, "blobs": {path.name: path.stat().st_size for path in blobs}}
+
+    return look

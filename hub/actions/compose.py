@@ -13,14 +13,14 @@ from compose.card import CardFacts
 from compose.compatibility import compare
 from compose.description import describe
 from compose.recipe import RECIPE_FILE, Recipe, parent_of, read_recipe
-from hub.actions.publish import Published, publish
+from hub.actions.publish import Published, check_target, publish
 from hub.address import Address, parse_address
-from hub.base_lookup import find_base
+from hub.base_lookup import FoundBase
+from hub.bound_base import recorded_base
 from hub.errors import UsageError
 from hub.home import Home
 from hub.locate import Pinned, locate_adapter
 from storage import adapters as adapter_rows
-from storage import bases
 from storage.adapters import AdapterFacts
 from storage.compositions import Composition, Parent
 
@@ -87,6 +87,7 @@ def compose(
     Errors: an adapter that cannot be mixed, adapters of different or (without `allow_unbound`) unknown base models,
     shapes that differ; all differences are listed at once and nothing is published.
     """
+    check_target(into)
     pinned = pin_parts(home, [part.address for part in parts])
     notes = check_fit(pinned, allow_unbound=allow_unbound)
     return mix(
@@ -100,9 +101,10 @@ def remake(home: Home, recipe_file: Path, into: Address | None, *, version: str 
     result must have the recorded sha256, or nothing is published."""
     from compose.remake import remake as remake_files
 
-    recipe = read_recipe(recipe_file / RECIPE_FILE if recipe_file.is_dir() else recipe_file)
     if into is None:
         raise UsageError("--as is missing", remedy="name the result: --as namespace/name")
+    check_target(into)
+    recipe = read_recipe(recipe_file / RECIPE_FILE if recipe_file.is_dir() else recipe_file)
     pinned = pin_parts(home, [_parent_address(p.address, p.commit, p.folder) for p in recipe.parents])
     weights = [parent.weight for parent in recipe.parents]
     with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
@@ -222,16 +224,14 @@ def _composition(parts: Sequence[PinnedPart], weights: Sequence[float], recipe: 
     )  # fmt: skip
 
 
-def _shared_base(home: Home, parts: Sequence[PinnedPart]) -> str:
-    """A name of the base that all parts are bound to, for binding the mix; empty where there is none."""
-    digests = {part.facts.base_identity for part in parts}
-    if len(digests) != 1 or None in digests:
-        return ""
+def _shared_base(home: Home, parts: Sequence[PinnedPart]) -> FoundBase | None:
+    """The base that all parts are bound to, for binding the mix; None where there is no such base."""
+    identities = {part.facts.base_identity for part in parts}
+    identity = identities.pop()
+    if identities or identity is None:
+        return None
     with home.read() as session:
-        known = bases.find_base(session, str(digests.pop()))
-    if known is None or not known.names:
-        return ""
-    return next((n.name for n in known.names if find_base(home, n.name) is not None), "")
+        return recorded_base(session, identity)
 
 
 def _parts(parts: Sequence[PinnedPart], weights: Sequence[float]) -> tuple[Part, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from compose.recipe import RECIPE_FILE, read_recipe
 from hub.actions.compose import PinnedPart, pin_parts
 from hub.address import Address
 from hub.base_lookup import FoundBase, require_base
+from hub.bound_base import bound_base
 from hub.errors import UnknownBase, UsageError, WouldOverwrite
 from hub.home import Home
-from storage import bases
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def export(
         raise WouldOverwrite(f"'{to}' is not empty", remedy="give another folder, or --force to replace it")
     [part] = pin_parts(home, [address])
     if fused:
-        change, notes = _fuse(part, _base_of(home, part, base), to, force=force)
+        change, notes = _fuse(part, _base_of(home, part, base), to)
     else:
         change, notes = _plain(part, to, profile=profile, dtype=dtype, force=force)
     return Exported(to, address, part.pinned.revision.commit_id, fused, change, notes)
@@ -77,30 +78,33 @@ def _plain(part: PinnedPart, to: Path, *, profile: str, dtype: str, force: bool)
     if recipe_file.is_file():
         recipe = read_recipe(recipe_file)
         if recipe.output_sha256 == report.sha256["adapter_model.safetensors"]:
-            for name in (RECIPE_FILE, "README.md"):
-                shutil.copyfile(part.directory / name, to / name)
+            for source in filter(Path.is_file, (recipe_file, part.directory / "README.md")):
+                shutil.copyfile(source, to / source.name)
     return report.max_change, ()
 
 
-def _fuse(part: PinnedPart, base: FoundBase, to: Path, *, force: bool) -> tuple[float, tuple[str, ...]]:
+def _fuse(part: PinnedPart, base: FoundBase, to: Path) -> tuple[float, tuple[str, ...]]:
     from compose.fuse import fuse
     from compose.peft_files import read_adapter
 
     if base.directory is None:
         raise UnknownBase(f"the files of the base model {base.name} are not on this machine", remedy="--base FOLDER")
     adapter = read_adapter(part.directory, name=part.name)
-    if force and to.is_dir():
-        old = to.with_name(f".{to.name}.replaced")
-        to.rename(old)
-        try:
-            report = fuse(base.directory, adapter, to)
-        except BaseException:
-            old.rename(to)
-            raise
-        shutil.rmtree(old)
-    else:
-        report = fuse(base.directory, adapter, to)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as scratch:
+        made = Path(scratch) / "model"
+        report = fuse(base.directory, adapter, made)
+        _move_model(made, to)
     return report.max_rounding, (f"{len(report.changed)} tensors of {base.name} changed",)
+
+
+def _move_model(made: Path, to: Path) -> None:
+    """Give a written model its place. Weights that were there go: loaders might prefer them. Other files stay."""
+    to.mkdir(exist_ok=True)
+    for old in to.glob("model*.safetensors*"):
+        old.unlink()
+    for file in made.iterdir():
+        file.replace(to / file.name)
 
 
 def _base_of(home: Home, part: PinnedPart, given: str) -> FoundBase:
@@ -113,10 +117,6 @@ def _base_of(home: Home, part: PinnedPart, given: str) -> FoundBase:
                 remedy="give the base that it was trained on",
             )
         return found
-    with home.read() as session:
-        known = bases.find_base(session, part.facts.base_identity) if part.facts.base_identity else None
-    for name in known.names if known else ():
-        found = require_base(home, name.name)
-        if found.directory is not None:
-            return found
-    raise UnknownBase(f"the base model of {part.address} is not known here", remedy="--base FOLDER_OR_NAME")
+    if part.facts.base_identity is None:
+        raise UnknownBase(f"the base model of {part.address} is not known here", remedy="--base FOLDER_OR_NAME")
+    return bound_base(home, part.facts.base_identity, option="--base FOLDER")

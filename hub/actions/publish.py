@@ -6,22 +6,37 @@ A crash before the transaction leaves only unused blobs, which `mixhub db gc` re
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from compose.peft_config import read_config
+from hub.actions.record_content import record_summary
 from hub.address import Address
 from hub.base_lookup import FoundBase, find_base, require_base
 from hub.card_facts import UsageContract
-from hub.errors import UsageError
+from hub.errors import BadUpload, UsageError
 from hub.home import Home
-from hub.inspect_adapter import Inspected, inspect_adapter
+from hub.inspect_adapter import WEIGHTS, Inspected, inspect_adapter
 from hub.local_files import LocalFile, collect_files
 from hub.locate import ADAPTER_CONFIG
-from storage import accounts, adapters, bases, blob_records, compositions, names, repos, revisions, versions
+from hub.summary import card_data
+from storage import (
+    accounts,
+    adapters,
+    bases,
+    blob_records,
+    compositions,
+    names,
+    repos,
+    revisions,
+    summaries,
+    versions,
+)  # fmt: skip
+from storage.adapters import AdapterFacts
 from storage.blobs import StoredBlob
 from storage.compositions import Composition
 from storage.errors import NotFound, VersionTaken
@@ -62,31 +77,40 @@ def publish(
     directory: Path,
     address: Address,
     *,
-    base: str = "",
+    base: str | FoundBase | None = "",
     version: str = "",
     message: str = "",
     exclude: Sequence[str] = (),
     contract: UsageContract | None = None,
     composition: Composition | None = None,
+    replace_all: bool = False,
 ) -> Published:
     """Publish the files of `directory` as a revision of `address` and move `main`.
 
-    With a folder in the address only that folder of the repo changes. `base` binds the adapters to a base model; else
-    the name in adapter_config.json does, if it is known here. Errors: malformed adapters, pickles, a version that is or
-    was other content; then nothing of the repo has changed.
+    With a folder in the address only that folder of the repo changes; without one, adapters in folders of their own
+    stay unless `directory` brings their folder, or `replace_all` is given. `base` binds the adapters to a base model;
+    "" leaves it to the name in adapter_config.json, if that is known here; None leaves them unbound. Errors: malformed
+    adapters, pickles, a version that is or was other content; then nothing of the repo has changed.
     """
-    if address.revision:
-        raise UsageError(f"'{address}' names a revision; publishing makes one", remedy="see --version")
+    check_target(address)
     number = _version_number(version)
     found = collect_files(directory, into=address.folder, exclude=exclude)
     names.check_paths(file.path for file in found)
-    inspected = _inspect(home, address, found, require_base(home, base) if base else None, contract or UsageContract())
+    given_base = require_base(home, base) if isinstance(base, str) and base else base
+    inspected = _inspect(home, address, found, given_base, contract or UsageContract())
     own_base = None if inspected else _own_base(home, directory, address)
     blobs = [home.blobs.put_file(file.source) for file in found]
     files = [_file(local, blob) for local, blob in zip(found, blobs, strict=True)]
-    upload = _Upload(address, tuple(files), tuple(blobs), inspected, own_base, composition)
+    card = None if address.folder else card_data(directory)
+    upload = _Upload(address, tuple(files), tuple(blobs), inspected, own_base, composition, replace_all, card)
     with home.write() as session:
         return _commit(session, home, upload, number=number, message=message)
+
+
+def check_target(address: Address) -> None:
+    """`UsageError` for an address that nothing can be published at."""
+    if address.revision:
+        raise UsageError(f"'{address}' names a revision; publishing makes one", remedy="see --version")
 
 
 @dataclass(frozen=True)
@@ -100,22 +124,35 @@ class _Upload:
     own_base: FoundBase | None
     """Set when the folder is a base model itself."""
     composition: Composition | None
+    replace_all: bool
+    """Nothing of the last revision stays."""
+    card: Mapping[str, Any] | None
+    """Front matter of the repo's README.md; None: the folder has none to do with the repo's."""
 
 
 def _inspect(
-    home: Home, address: Address, files: Sequence[LocalFile], given_base: FoundBase | None, contract: UsageContract
+    home: Home,
+    address: Address,
+    files: Sequence[LocalFile],
+    given_base: str | FoundBase | None,
+    contract: UsageContract,
 ) -> tuple[Inspected, ...]:
     """Every adapter among the files. Nothing is stored yet."""
     inspected = []
+    sources = {file.source for file in files}
     for file in files:
         if Path(file.path).name != ADAPTER_CONFIG:
             continue
         folder = Path(file.path).parent.as_posix()
         place = Address(address.namespace, address.repo, "" if folder == "." else folder)
-        base = given_base
-        if base is None and (written := read_config(file.source, owner=str(place)).base_model):
-            base = find_base(home, written)
         directory = file.source.parent
+        if (directory / WEIGHTS).is_file() and directory / WEIGHTS not in sources:
+            raise BadUpload(
+                f"{place} would be an adapter without its {WEIGHTS}", remedy=f"exclude its {ADAPTER_CONFIG} as well"
+            )
+        base = given_base if isinstance(given_base, FoundBase) else None
+        if given_base == "" and (written := read_config(file.source, owner=str(place)).base_model):
+            base = find_base(home, written)
         inspected.append(inspect_adapter(directory, folder=place.folder, name=str(place), base=base, given=contract))
     return tuple(inspected)
 
@@ -139,7 +176,7 @@ def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None
     blob_records.record(session, owner, upload.blobs)
     repo = _repo(session, address)
     head = _head(session, repo)
-    kept = _kept_files(session, head, upload.files, address.folder)
+    kept = [] if upload.replace_all else _kept_files(session, head, upload.files, address.folder)
     title = message.splitlines()[0] if message else f"Publish {address.adapter_id}"
     made = revisions.create_revision(
         session, repo, [*kept, *upload.files], parent=head.commit_id if head else None, author=home.account,
@@ -148,12 +185,14 @@ def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None
     if upload.own_base is not None:
         upload.own_base.record(session)
     for one in upload.inspected:
-        identity = _bind(session, one)
-        adapters.record_facts(session, made.revision, replace(one.facts, base_identity=identity))
+        facts = replace(one.facts, base_identity=_bind(session, one))
+        known = None if made.created else adapters.facts_of(session, made.revision, facts.folder)
+        adapters.record_facts(session, made.revision, _not_forgetting(known, facts))
     if made.created:
         _carry_facts(session, head, made.revision, {one.facts.folder for one in upload.inspected}, kept)
         if upload.composition is not None:
             compositions.record(session, made.revision, upload.composition, folder=address.folder)
+    _summarise(session, head, made.revision, upload)
     version = _give_version(session, repo, made.revision, number, created=made.created)
     return Published(
         address=address.at(version or made.revision.commit_id),
@@ -163,6 +202,14 @@ def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None
         adapters=tuple(one.facts.folder for one in upload.inspected),
         notes=tuple(note for one in upload.inspected for note in one.notes),
     )
+
+
+def _summarise(session: Session, head: Revision | None, made: Revision, upload: _Upload) -> None:
+    """What listings show: the new card, or for a folder of the repo the card that the repo has."""
+    card = upload.card
+    if card is None:
+        card = summaries.card_of(session, head.id) if head is not None else None
+    record_summary(session, made, card=card or {})
 
 
 def _bind(session: Session, one: Inspected) -> str | None:
@@ -181,11 +228,25 @@ def _bind(session: Session, one: Inspected) -> str | None:
     return base.identity
 
 
+def _not_forgetting(known: AdapterFacts | None, facts: AdapterFacts) -> AdapterFacts:
+    """What was said about the same bytes before holds until something else is said: the base and the usage contract."""
+    if known is None:
+        return facts
+    if facts.base_identity is None and known.base_identity is not None:
+        facts = replace(
+            facts, base_identity=known.base_identity, modules_matched=known.modules_matched,
+            missing_modules=known.missing_modules,
+        )  # fmt: skip
+    said = {name: value for name, value in vars(facts.usage).items() if value}
+    return replace(facts, usage=replace(known.usage, **said))
+
+
 def _repo(session: Session, address: Address) -> Repo:
     try:
         return repos.find(session, address.namespace, address.repo)
     except NotFound:
-        return repos.create(session, address.namespace, address.repo)
+        # private: without a server that means nothing, and a server must not show what nobody has made public
+        return repos.create(session, address.namespace, address.repo, visibility="private")
 
 
 def _head(session: Session, repo: Repo) -> Revision | None:
@@ -228,11 +289,15 @@ def _carry_facts(
 
 
 def _give_version(session: Session, repo: Repo, revision: Revision, number: int | None, *, created: bool) -> str:
-    """The version of this revision: the one asked for, the one it has, or the next one."""
-    if number is None and not created:
-        have = [v.name for v in versions.every(session, repo) if v.commit_id == revision.commit_id]
-        if have:
-            return have[-1]
+    """The version of this revision: the one it has, the one asked for, or the next one."""
+    have = [] if created else [v for v in versions.every(session, repo) if v.commit_id == revision.commit_id]
+    if have and number in (None, *(v.number for v in have)):
+        return have[-1].name if number is None else f"v{number}"
+    if have:
+        raise UsageError(
+            f"this content is {repo.full_name}@{have[-1].name} already; unchanged content gets no second version",
+            remedy=f"leave out --version, or name it otherwise: mixhub promote {repo.full_name}@{have[-1].name} ALIAS",
+        )
     try:
         return versions.give(session, repo, revision, number=number).name
     except VersionTaken as error:

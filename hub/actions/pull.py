@@ -39,8 +39,7 @@ def pull(home: Home, address: Address, to: Path | None = None, *, force: bool = 
         pinned = locate(session, address)
     directory = to or Path((address.folder or address.repo).rpartition("/")[2])
     targets = {_relative(pinned, file.path): file for file in pinned.own_files}
-    if not force:
-        _refuse_overwriting(directory, list(targets))
+    _refuse_overwriting(directory, list(targets), force=force)
     for path, file in targets.items():
         target = directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,9 +53,15 @@ def _relative(pinned: Pinned, path: str) -> str:
     return path.removeprefix(f"{pinned.folder}/") if pinned.folder else path
 
 
-def _refuse_overwriting(directory: Path, paths: list[str]) -> None:
+def _refuse_overwriting(directory: Path, paths: list[str], *, force: bool) -> None:
+    """With `force` files may be overwritten, but a folder never by a file, nor a file by a folder."""
     if directory.exists() and not directory.is_dir():
         raise WouldOverwrite(f"'{directory}' is a file", remedy="give another folder")
+    folder = next((path for path in paths if (directory / path).is_dir()), None)
+    if folder is not None:
+        raise WouldOverwrite(f"'{directory / folder}' is a folder, expected a file", remedy="give another folder")
+    if force:
+        return
     there = [path for path in paths if (directory / path).exists() or (directory / path).is_symlink()]
     if there:
         raise WouldOverwrite(

@@ -12,16 +12,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from compose.default_search import check_budget
 from compose.errors import BadExamples
 from compose.examples import Example, Examples, read_examples, read_labels
 from compose.search import LORAHUB, search
 from compose.trials import Progress, SearchResult, Trial
 from hub.actions.compose import Composed, PinnedPart, check_fit, mix, pin_parts
+from hub.actions.publish import check_target
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
+from hub.bound_base import bound_base
 from hub.errors import NotReproduced, UnknownBase
 from hub.home import Home
-from storage import bases, searches
+from storage import searches
 from storage.searches import PinnedAdapter
 
 
@@ -94,6 +97,11 @@ def new_plan(
 
     The base is `base`, or the one that the adapters are bound to. Errors say which adapter, line or base is wrong.
     """
+    if into is not None:
+        check_target(into)
+    chosen = options or SearchOptions()
+    if chosen.preset is None:
+        check_budget(chosen.budget, len(addresses))
     parts = tuple(pin_parts(home, addresses))
     notes = check_fit(parts, allow_unbound=allow_unbound)
     return SearchPlan(
@@ -102,7 +110,7 @@ def new_plan(
         labels=read_labels(labels) if isinstance(labels, Path) else labels,
         into=into,
         base=_base_for(home, parts, base, allow_unbound=allow_unbound),
-        options=options or SearchOptions(),
+        options=chosen,
         notes=notes,
     )
 
@@ -124,20 +132,29 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         examples=examples,
         labels=config["labels"],
         into=parse_address(config["into"]) if config["into"] else None,
-        base=require_base(home, config["base"]),
+        base=_same_base(home, config["base"], config["base_digests"]),
         options=SearchOptions(**options),
         uuid=row.uuid,
         replay=tuple(Trial(t.number, t.weights, t.loss, t.objective, t.kind) for t in trials),  # type: ignore[arg-type]
     )
 
 
-def run(home: Home, plan: SearchPlan, *, on_batch: Callable[[Progress], None] | None = None) -> SearchDone:
+def run(
+    home: Home,
+    plan: SearchPlan,
+    *,
+    on_start: Callable[[str], None] | None = None,
+    on_batch: Callable[[Progress], None] | None = None,
+) -> SearchDone:
     """Score and store trials until the budget is used or Ctrl-C, then publish the best mix if `plan.into` is given.
 
-    After Ctrl-C the result so far is returned (`result.stopped`) and the search can be resumed by its id.
+    After Ctrl-C the result so far is returned (`result.stopped`) and the search can be resumed by its id, which
+    `on_start` is told before anything slow begins: a search that is killed can be resumed as well.
     """
     began = time.perf_counter()
     row = _start(home, plan)
+    if on_start is not None:
+        on_start(row.uuid)
     recorder = _Recorder(home, row, on_batch)
     try:
         scorer = _scorer(plan)
@@ -193,6 +210,7 @@ def _start(home: Home, plan: SearchPlan) -> searches.Search:
                 "options": asdict(plan.options),
                 "into": str(plan.into) if plan.into else None,
                 "base": plan.base.name,
+                "base_digests": _digests(plan.base),
                 "examples": [asdict(example) for example in plan.examples.rows],
                 "labels": dict(plan.labels) if plan.labels else None,
             },
@@ -258,13 +276,23 @@ def _base_for(home: Home, parts: Sequence[PinnedPart], given: str, *, allow_unbo
         return found
     if not bound:
         raise UnknownBase("the base model of these adapters is not known here", remedy="--base PATH_OR_NAME")
-    with home.read() as session:
-        known = bases.find_base(session, str(next(iter(bound))))
-    for name in known.names if known else ():
-        found = require_base(home, name.name)
-        if found.directory is not None:
-            return found
-    raise UnknownBase("the base model of these adapters is known, but its files are not here", remedy="--base FOLDER")
+    if len(bound) > 1:
+        raise UnknownBase("these adapters are bound to different base models", remedy="say which: --base PATH_OR_NAME")
+    return bound_base(home, str(bound.pop()), option="--base FOLDER")
+
+
+def _same_base(home: Home, name: str, digests: Sequence[str | None]) -> FoundBase:
+    """The base of a stored search; `UnknownBase` if another model is found under its name by now."""
+    found = require_base(home, name)
+    if _digests(found) != list(digests):
+        raise UnknownBase(
+            f"the base model {name} is not the one that the search began with", remedy="put that model back"
+        )
+    return found
+
+
+def _digests(base: FoundBase) -> list[str | None]:
+    return [base.facts.digest, base.facts.tensors_digest]
 
 
 def _pinned_address(adapter: PinnedAdapter) -> Address:

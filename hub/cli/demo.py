@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from hub.cli.output import JsonOption, Output, escape, table
@@ -31,6 +33,7 @@ def demo(
     *,
     every: Annotated[bool, typer.Option("--all", help="All held-out tasks, one row each.")] = False,
     home: Annotated[Path, typer.Option(help="Folder of the demo's own home.")] = DEFAULT_HOME,
+    svg: Annotated[Path | None, typer.Option(help="Also save what is printed as a picture.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Publish the shipped base and adapters, search a held-out task, compare, export, and load the result with PEFT."""
@@ -72,6 +75,17 @@ def demo(
         ]
     document = {**_as_dict(result), "exported": str(target), "peft": asdict(check) if check else None}
     out.result(document, *text)
+    if svg is not None:
+        save_picture(svg, text)
+
+
+def save_picture(path: Path, text: Sequence[RenderableType]) -> None:
+    """The printed text as an SVG that fetches no fonts."""
+    console = Console(record=True, width=88, file=io.StringIO(), highlight=False)
+    for item in text:
+        console.print(item)
+    drawn = console.export_svg(title="make demo")
+    path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")
 
 
 def _overview(results: Sequence[TaskResult]) -> Table:

@@ -8,6 +8,7 @@ effect instead of adding up; with independent ones they are close to noise.
 
 from __future__ import annotations
 
+import json
 import random
 import warnings
 from pathlib import Path
@@ -58,4 +59,9 @@ def save_adapter(model: Any, directory: Path, *, card: str) -> None:
     model.peft_config["default"].base_model_name_or_path = BASE_NAME
     # "auto" would look the base up on the model hub, to see whether its vocabulary was resized
     model.save_pretrained(directory, save_embedding_layers=False)
+    # PEFT writes this set in an order that changes from process to process
+    path = directory / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["target_modules"].sort()
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (directory / "README.md").write_text(card, encoding="utf-8")

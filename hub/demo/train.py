@@ -1,4 +1,4 @@
-"""Makes the demo's content from nothing: `python -m hub.demo.train --out DIR [--quick] [--seed N]`.
+"""Makes the demo's content from nothing: `python -m hub.demo.train --out DIR [--quick] [--seed N] [--keep-base]`.
 
 Writes `base/`, `adapters/<name>/`, `tasks/<name>.few.jsonl` and `.test.jsonl`, and `index.json` under DIR. The whole
 takes about 15 minutes on one core; `--quick` makes the same files from models that learnt nothing in seconds. The
@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from hub.demo.adapter_training import BASE_NAME, save_adapter, train_adapter
 from hub.demo.base_training import train_base
 from hub.demo.cards import adapter_card, base_card
 from hub.demo.evaluation import measure
-from hub.demo.operations import OPERATIONS, distinct_rows
+from hub.demo.operations import OPERATIONS, Split, distinct_rows
 from hub.demo.plan import FULL, HELD_OUT, QUICK, Sizes, TaskPlan, adapter_plans, task_plans, trained_pairs
 from hub.demo.tokenizer import make_tokenizer
 
@@ -34,35 +35,48 @@ ADAPTER_SEED, EVALUATION_SEED, FEW_SEED, TEST_SEED = 100, 5, 1000, 2000
 """Added to the seed of the run, so that no two draws share one."""
 
 
-def make_content(out: Path, *, sizes: Sizes, seed: int, report: Report) -> None:
+@dataclass(frozen=True)
+class Run:
+    """What one call of this script was asked for."""
+
+    sizes: Sizes
+    seed: int
+    keep_base: bool
+    report: Report
+
+
+def make_content(out: Path, run: Run) -> None:
     """Everything, under `out` (made if missing; files of the same names are replaced)."""
     tokenizer = make_tokenizer()
-    _make_base(out / "base", tokenizer, sizes=sizes, seed=seed, report=report)
-    adapters = _make_adapters(out, tokenizer, sizes=sizes, seed=seed, report=report)
-    tasks = [_make_task(out / "tasks", plan, sizes=sizes, seed=seed) for plan in task_plans()]
-    index = {"base": BASE_NAME, "seed": seed, "adapters": adapters, "tasks": tasks}
+    _make_base(out / "base", tokenizer, run=run)
+    adapters = _make_adapters(out, tokenizer, run=run)
+    tasks = [_make_task(out / "tasks", plan, run=run) for plan in task_plans()]
+    index = {"base": BASE_NAME, "seed": run.seed, "adapters": adapters, "tasks": tasks}
     (out / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    report(f"done: {len(adapters)} adapters and {len(tasks)} tasks in {out}")
+    run.report(f"done: {len(adapters)} adapters and {len(tasks)} tasks in {out}")
 
 
-def _make_base(directory: Path, tokenizer: PreTrainedTokenizerFast, *, sizes: Sizes, seed: int, report: Report) -> None:
-    pairs = trained_pairs()
-    model = train_base(
-        tokenizer,
-        pairs,
-        steps=sizes.base_steps,
-        batch=sizes.batch,
-        peak=sizes.base_rate,
-        seed=seed,
-        report=report,
-    )
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+def _make_base(directory: Path, tokenizer: PreTrainedTokenizerFast, *, run: Run) -> None:
+    pairs, sizes = trained_pairs(), run.sizes
+    if run.keep_base:
+        model = T5ForConditionalGeneration.from_pretrained(directory)
+    else:
+        model = train_base(
+            tokenizer,
+            pairs,
+            steps=sizes.base_steps,
+            batch=sizes.batch,
+            peak=sizes.base_rate,
+            seed=run.seed,
+            report=run.report,
+        )
+        model.save_pretrained(directory)
+    make_tokenizer().save_pretrained(directory)  # a fresh one: use leaves its padding in the file
     singles: Sequence[Sequence[str]] = [(name,) for name in OPERATIONS]
     single, seen, unseen = (
         _instructed_match(model, tokenizer, group, rows=sizes.test_rows // 10) for group in (singles, pairs, HELD_OUT)
     )
-    report(f"base: exact match {single:.3f} on single operations, {seen:.3f} on seen pairs, {unseen:.3f} on unseen")
+    run.report(f"base: exact match {single:.3f} on single operations, {seen:.3f} on seen pairs, {unseen:.3f} on unseen")
     card = base_card(
         parameters=model.num_parameters(),
         steps=sizes.base_steps,
@@ -85,31 +99,34 @@ def _instructed_match(
     return measure(model, tokenizer, [row for task in drawn for row in task])[0]
 
 
-def _make_adapters(
-    out: Path, tokenizer: PreTrainedTokenizerFast, *, sizes: Sizes, seed: int, report: Report
-) -> list[dict[str, object]]:
+def _make_adapters(out: Path, tokenizer: PreTrainedTokenizerFast, *, run: Run) -> list[dict[str, object]]:
+    """Train and write every adapter; their entries for the index."""
     entries: list[dict[str, object]] = []
-    for number, plan in enumerate(adapter_plans()[: sizes.adapters]):
-        model, steps = train_adapter(out / "base", tokenizer, plan=plan, sizes=sizes, seed=seed + ADAPTER_SEED + number)
-        rows = distinct_rows([plan.task], [], count=sizes.test_rows, split="test", seed=seed + EVALUATION_SEED)
+    for number, plan in enumerate(adapter_plans()[: run.sizes.adapters]):
+        seed = run.seed + ADAPTER_SEED + number
+        model, steps = train_adapter(out / "base", tokenizer, plan=plan, sizes=run.sizes, seed=seed)
+        rows = distinct_rows([plan.task], [], count=run.sizes.test_rows, split="test", seed=run.seed + EVALUATION_SEED)
         match, loss = measure(model, tokenizer, rows)
-        card = adapter_card(plan, base=BASE_NAME, exact_match=match, rows=len(rows), steps=steps, batch=sizes.batch)
+        card = adapter_card(plan, base=BASE_NAME, exact_match=match, rows=len(rows), steps=steps, batch=run.sizes.batch)
         save_adapter(model, out / "adapters" / plan.name, card=card)
-        report(f"adapter {plan.name}: exact match {match:.3f}, loss {loss:.4f} after {steps} steps")
+        run.report(f"adapter {plan.name}: exact match {match:.3f}, loss {loss:.4f} after {steps} steps")
         entries.append(
             {"name": plan.name, "task": plan.task, "purpose": plan.purpose, "exact_match": match, "remark": plan.remark}
         )
     return entries
 
 
-def _make_task(directory: Path, plan: TaskPlan, *, sizes: Sizes, seed: int) -> dict[str, object]:
+def _make_task(directory: Path, plan: TaskPlan, *, run: Run) -> dict[str, object]:
     """Write the two files of a task; its entry for the index. Every task draws the same strings."""
     directory.mkdir(parents=True, exist_ok=True)
-    few = distinct_rows(plan.operations, plan.instruction, count=sizes.few_rows, split="few", seed=seed + FEW_SEED)
-    test = distinct_rows(plan.operations, plan.instruction, count=sizes.test_rows, split="test", seed=seed + TEST_SEED)
-    for kind, rows in (("few", few), ("test", test)):
+    files: list[tuple[Split, int, int]] = [
+        ("few", run.sizes.few_rows, run.seed + FEW_SEED),
+        ("test", run.sizes.test_rows, run.seed + TEST_SEED),
+    ]
+    for split, count, seed in files:
+        rows = distinct_rows(plan.operations, plan.instruction, count=count, split=split, seed=seed)
         lines = (json.dumps({"input": given, "output": wanted}) + "\n" for given, wanted in rows)
-        (directory / f"{plan.name}.{kind}.jsonl").write_text("".join(lines), encoding="utf-8")
+        (directory / f"{plan.name}.{split}.jsonl").write_text("".join(lines), encoding="utf-8")
     return {
         "name": plan.name,
         "operations": list(plan.operations),
@@ -126,7 +143,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="a few steps each: right files, models that learnt nothing"
     )
+    parser.add_argument("--keep-base", action="store_true", help="use the base that is in OUT, make only the rest")
     chosen = parser.parse_args(arguments)
+    if chosen.keep_base and not (chosen.out / "base" / "model.safetensors").is_file():
+        parser.error(f"--keep-base: there is no base in {chosen.out}")
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     start = time.monotonic()
@@ -135,7 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{time.monotonic() - start:6.0f} s  {line}", file=sys.stderr, flush=True)
 
     chosen.out.mkdir(parents=True, exist_ok=True)
-    make_content(chosen.out, sizes=QUICK if chosen.quick else FULL, seed=chosen.seed, report=report)
+    sizes = QUICK if chosen.quick else FULL
+    make_content(chosen.out, Run(sizes=sizes, seed=chosen.seed, keep_base=chosen.keep_base, report=report))
 
 
 if __name__ == "__main__":

@@ -151,6 +151,7 @@ def test_a_path_meets_a_tensor_only_at_a_dot() -> None:
         "h.1.attn": (),
         "attn2": (),
     }
+    assert locate(["h.0.attn"], ["xh.0.attn.weight"]) == {"h.0.attn": ()}
     assert locate(["h.0.attn"], ["a.h.0.attn.weight", "h.0.attn.weight"])["h.0.attn"] == ("h.0.attn.weight",)
 
 

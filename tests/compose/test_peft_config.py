@@ -116,6 +116,17 @@ def test_ranks_and_scalings_are_those_of_peft(tiny_model: Callable[[str], nn.Mod
         assert config.scaling_of(path, rank) == pytest.approx(layer.scaling["default"], rel=1e-12)
 
 
+def test_a_pattern_meets_a_path_only_at_a_dot_and_at_its_end() -> None:
+    config = parse_config({**PLAIN, "rank_pattern": {"proj": 9, "q_proj": 2}}, owner="a")
+    assert [config.rank_of(path) for path in ("q_proj", "a.q_proj", "a.xq_proj", "a.q_proj.b", "a.proj")] == [
+        2,
+        2,
+        4,
+        4,
+        9,
+    ]
+
+
 def test_a_config_that_is_not_there_is_named(tmp_path: Path) -> None:
     from compose.peft_config import read_config
 

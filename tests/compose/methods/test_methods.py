@@ -148,6 +148,9 @@ def test_svd_factors_do_not_depend_on_the_sign_that_the_library_chose() -> None:
     first, second = svd([one, two], [0.5, 0.8]), svd([one, flipped], [0.5, 0.8])
     close(first.A, second.A)
     close(first.B, second.B)
+    for seed in range(5):
+        columns = svd([draw(seed), draw(seed + 9)], [0.5, 0.8]).B.T
+        assert all(column[column.abs().argmax()] > 0 for column in columns)
 
 
 @settings(deadline=None, max_examples=30)

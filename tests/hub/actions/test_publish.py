@@ -22,7 +22,7 @@ from hub.home import Home
 from hub.locate import locate
 from storage import adapters, revisions
 from storage.adapters import AdapterFacts
-from storage.errors import Conflict, VersionTaken
+from storage.errors import VersionTaken
 
 Write = Callable[..., Path]
 
@@ -56,6 +56,15 @@ def test_unchanged_content_makes_no_revision_and_no_version(home: Home, write_lo
     assert (again.created, again.version, again.commit_id) == (False, "v1", first.commit_id)
     assert [v.name for v in show(home, at("team/a")).versions] == ["v1"]
     assert commits(home, "team/a") == [first.commit_id]
+
+
+def test_unchanged_content_gets_no_second_version_when_one_is_asked_for(home: Home, write_lora: Write) -> None:
+    folder = write_lora("a")
+    publish(home, folder, at("team/a"))
+    assert publish(home, folder, at("team/a"), version="v1").created is False
+    with pytest.raises(UsageError, match="team/a@v1 already"):
+        publish(home, folder, at("team/a"), version="v9")
+    assert [version.name for version in show(home, at("team/a")).versions] == ["v1"]
 
 
 def test_going_back_to_old_content_is_a_new_revision_and_version(home: Home, write_lora: Write) -> None:
@@ -98,7 +107,9 @@ def test_one_folder_with_adapters_in_subfolders_lists_each_of_them(home: Home, w
     assert [facts(home, f"team/many/{side}@v1").ranks.popitem()[1] for side in ("left", "right")] == [1, 3]
 
 
-def test_publishing_to_one_folder_keeps_the_others_with_their_facts(home: Home, write_lora: Write, tiny_t5: Path) -> None:
+def test_publishing_to_one_folder_keeps_the_others_with_their_facts(
+    home: Home, write_lora: Write, tiny_t5: Path
+) -> None:
     publish(home, write_lora("one", seed=1, card="---\nlicense: mit\n---\n"), at("team/many/one"), base=str(tiny_t5))
     before = facts(home, "team/many/one")
     done = publish(home, write_lora("two", seed=2), at("team/many/two"))
@@ -111,6 +122,15 @@ def test_publishing_to_one_folder_keeps_the_others_with_their_facts(home: Home, 
     root = publish(home, write_lora("root", seed=4), at("team/many"))
     assert root.version == "v4"
     assert [a.address for a in find(home)] == ["team/many", "team/many/one", "team/many/two"]
+
+
+def test_the_root_keeps_other_adapters_folders_unless_all_is_replaced(home: Home, write_lora: Write) -> None:
+    publish(home, write_lora("in-folder", seed=1), at("team/many/one"))
+    root = write_lora("root", seed=2)
+    publish(home, root, at("team/many"))
+    assert [a.address for a in find(home)] == ["team/many", "team/many/one"]
+    publish(home, root, at("team/many"), replace_all=True)
+    assert [a.address for a in find(home)] == ["team/many"]
 
 
 def test_a_file_that_left_the_folder_leaves_the_repo(home: Home, write_lora: Write) -> None:
@@ -152,14 +172,14 @@ def test_what_was_said_once_is_kept_when_the_same_content_is_published_again(
     assert not again.created and facts(home, "team/a") == before
     publish(home, folder, at("team/a"), contract=UsageContract(suggested_weight=0.7))
     later = facts(home, "team/a")
-    assert later.usage.suggested_weight == 0.7 and later.base_digest == before.base_digest
+    assert later.usage.suggested_weight == 0.7 and later.base_identity == before.base_identity
 
 
 def test_an_adapter_without_a_known_base_is_unbound_and_this_is_said(home: Home, write_lora: Write) -> None:
     done = publish(home, write_lora("a"), at("team/a"))
     assert any("unbound" in note and "org/tiny-t5" in note for note in done.notes)
     found = facts(home, "team/a")
-    assert (found.binding, found.base_digest, found.base_model_name) == ("unbound", None, "org/tiny-t5")
+    assert (found.binding, found.base_identity, found.base_model_name) == ("unbound", None, "org/tiny-t5")
     assert (found.modules_matched, found.missing_modules) == (None, ())
 
 
@@ -174,7 +194,7 @@ def test_a_base_that_is_published_in_the_home_binds_by_its_name(home: Home, writ
     publish(home, tiny_t5, at("org/tiny-t5"))
     assert publish(home, write_lora("a"), at("team/a")).notes == ()
     assert publish(home, write_lora("b", seed=1, base_model_name_or_path=None), at("team/b"), base="org/tiny-t5")
-    digests = {facts(home, f"team/{name}").base_digest for name in "ab"}
+    digests = {facts(home, f"team/{name}").base_identity for name in "ab"}
     assert len(digests) == 1 and None not in digests
     assert show(home, at("org/tiny-t5")).facts["holds"] == "a base model"
 
@@ -185,19 +205,20 @@ def test_other_names_of_a_base_bind_to_the_same_identity(home: Home, write_lora:
     for i, name in enumerate(written):
         done = publish(home, write_lora(f"a{i}", seed=i, base_model_name_or_path=name), at(f"team/a{i}"))
         assert done.notes == ()
-        assert facts(home, f"team/a{i}").base_digest == known.digest
+        assert facts(home, f"team/a{i}").base_identity == known.identity
     for name in written:
         assert len(find(home, base=name)) == 3
     assert find(home, base="never/heard") == []
 
 
-def test_the_same_shapes_with_other_values_are_not_the_same_base(
+def test_the_same_shapes_with_other_values_are_another_base(
     home: Home, write_lora: Write, tiny_t5: Path, other_base: Callable[..., Path], tmp_path: Path
 ) -> None:
+    retrained = other_base(tmp_path / "retrained", seed=9)
     publish(home, write_lora("a"), at("team/a"), base=str(tiny_t5))
-    with pytest.raises(Conflict, match="other weights"):
-        publish(home, write_lora("b", seed=1), at("team/b"), base=str(other_base(tmp_path / "retrained", seed=9)))
-    assert [a.address for a in find(home)] == ["team/a"]
+    publish(home, write_lora("b", seed=1), at("team/b"), base=str(retrained))
+    assert facts(home, "team/a").base_identity != facts(home, "team/b").base_identity
+    assert [a.address for a in find(home, base=str(retrained))] == ["team/b"]
 
 
 def test_a_base_that_cannot_be_found_is_an_error(home: Home, write_lora: Write) -> None:
@@ -260,15 +281,15 @@ def test_weights_that_are_excluded_cannot_leave_an_adapter_without_them(home: Ho
     assert find(home) == []
 
 
-def test_excluded_files_count_neither_as_content_nor_as_facts(home: Home, write_lora: Write) -> None:
+def test_excluded_files_and_folders_are_not_published(home: Home, write_lora: Write) -> None:
     folder = write_lora("a", card="---\nlicense: mit\n---\n")
     (folder / "training_args.bin").write_bytes(b"pickle")
     shutil.copytree(folder, folder / "checkpoint-10")
-    publish(home, folder, at("team/a"), exclude=["*.bin", "checkpoint-*", "README.md"])
+    done = publish(home, folder, at("team/a"), exclude=["*.bin", "checkpoint-*"])
     with home.read() as session:
         paths = [f.path for f in locate(session, at("team/a")).files]
-    assert paths == ["adapter_config.json", "adapter_model.safetensors"]
-    assert facts(home, "team/a").licence is None
+    assert paths == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    assert done.adapters == ("",)
 
 
 def test_facts_name_the_digests_of_both_files(home: Home, write_lora: Write) -> None:
