@@ -9,7 +9,7 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from hub import hf, http_errors
+from hub import api, hf, http_errors
 from hub.home import home_of as home_over
 from hub.home import opened_database, set_up
 from hub.raw_path import RawPath
@@ -41,6 +41,6 @@ def create_app(settings: Settings) -> ASGIApp:
         """Up, with the database at this program's schema: it would not have started otherwise."""
         return {"status": "ok"}
 
-    for router in hf.routers:
+    for router in (*api.routers, *hf.routers):
         app.include_router(router)
     return RawPath(app, public_url=settings.public_url, trusted_proxies=trusted_proxies(settings))

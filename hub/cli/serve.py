@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from typing import Annotated
 
 import typer
@@ -53,8 +52,7 @@ def login(
     token: Annotated[str, typer.Option(prompt="Token", hide_input=True, help="As `mixhub token create` printed it.")],
 ) -> None:
     """Check a token against a server and keep it where Hugging Face clients look for it."""
-    os.environ["HF_ENDPOINT"] = url.rstrip("/")  # read when the client library is imported
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants  # slow to import
     from huggingface_hub import login as hf_login
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -63,6 +61,7 @@ def login(
     except HfHubHTTPError as error:
         remedy = "mixhub token create --user NAME --role write"
         raise UsageError(f"{url} does not take this token", remedy=remedy) from error
+    constants.ENDPOINT = url.rstrip("/")  # `login` asks the server who it is, and takes no address
     hf_login(token=token, skip_if_logged_in=False)
     Output(as_json=False).result(None, f"signed in as {who['name']}; set HF_ENDPOINT={url.rstrip('/')}")
 

@@ -14,7 +14,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
 import migrations
-from storage import open_database
+from storage import accounts, open_database, read
+from storage.clock import utc_now
 from storage.errors import SchemaOutdated
 from storage.models import Record
 
@@ -135,6 +136,22 @@ def test_a_database_changed_by_hand_is_found_and_the_change_is_named(empty: Engi
         connection.execute(text("DROP TABLE trial"))
     with pytest.raises(SchemaOutdated, match=r"trial[\s\S]*surprise|surprise[\s\S]*trial"):
         migrations.check(empty)
+
+
+def test_a_home_of_the_first_release_keeps_its_rows(empty: Engine) -> None:
+    """0002 adds columns to tables that have rows by then."""
+    migrations.upgrade(empty)
+    migrations.downgrade(empty, "0001")
+    with empty.begin() as connection:
+        connection.execute(
+            text("INSERT INTO account (name, name_key, kind, created_at) VALUES ('Ann', 'ann', 'user', :now)"),
+            {"now": utc_now().isoformat(sep=" ")},
+        )
+    migrations.upgrade(empty)
+    migrations.check(empty)
+    with read(empty) as session:
+        account = accounts.find(session, "ann")
+    assert (account.name, account.is_admin) == ("Ann", False)
 
 
 def test_head_is_the_newest_migration_and_there_is_one_line_of_them() -> None:

@@ -1,0 +1,9 @@
+"""The native API under /api/v1: what the Hugging Face protocol has no words for. Routes only translate."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from hub.api import aliases
+
+routers: tuple[APIRouter, ...] = (aliases.router,)
