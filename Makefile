@@ -34,7 +34,10 @@ check: install  ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-clean:
-	rm -rf $(VENV) mixhub-demo
+conformance: install  ## the core set with older Hugging Face clients, each in a venv of its own
+	@$(BIN)/python tests/conformance/run.py
 
-.PHONY: install demo demo-all test check clean
+clean:
+	rm -rf $(VENV) .conformance mixhub-demo
+
+.PHONY: install demo demo-all test check conformance clean

@@ -21,14 +21,16 @@ from sqlalchemy.orm import Session
 from storage.errors import StorageError
 
 BUSY_TIMEOUT_MS = 30_000
+POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 50, "pool_timeout": 60}
+"""A server answers and takes uploads in some hundred threads; a PostgreSQL server has 100 connections by default."""
 
 
 def open_database(url: str) -> Engine:
     """An engine for `sqlite:///FILE` or `postgresql://...`. Connects to nothing yet and creates no table."""
     parsed = _parse(url)
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed, pool_pre_ping=True)
-    engine = create_engine(parsed)
+        return create_engine(parsed, pool_pre_ping=True, **POOL)
+    engine = create_engine(parsed, **_pool(parsed))
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -50,6 +52,11 @@ def read(engine: Engine) -> Iterator[Session]:
         reader = engine.execution_options(readonly=True)
     with Session(reader, expire_on_commit=False) as session:
         yield session
+
+
+def _pool(parsed: URL) -> dict[str, Any]:
+    """A database in memory has one connection of its own per thread, and no pool."""
+    return POOL if parsed.database not in (None, "", ":memory:") else {}
 
 
 def _parse(url: str) -> URL:

@@ -11,7 +11,7 @@ from hub.address import Address
 from hub.errors import UsageError
 from hub.home import Home
 from hub.locate import locate
-from storage import aliases, repos, versions
+from storage import alias_protection, aliases, repos, versions
 from storage.aliases import AliasEvent
 from storage.repos import Repo
 
@@ -47,6 +47,15 @@ def rollback(home: Home, address: Address, alias: str) -> Move:
     with home.write() as session:
         repo = repos.find(session, address.namespace, address.repo)
         return _move(session, repo, aliases.rollback(session, repo, alias, actor=home.account))
+
+
+def protect(home: Home, address: Address, alias: str, role: str) -> None:
+    """On a server, only `role` ("write" or "admin") and above may move the alias from now on."""
+    _whole_repo(address)
+    if role not in ("write", "admin"):
+        raise UsageError(f"'{role}' cannot guard an alias", remedy="roles are write and admin")
+    with home.write() as session:
+        alias_protection.protect(session, repos.find(session, address.namespace, address.repo), alias, role)
 
 
 def history(home: Home, address: Address, alias: str = "") -> list[Move]:

@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     app.command()(promote)
     app.command()(rollback)
     app.command()(history)
+    app.command()(protect)
 
 
 def promote(
@@ -54,3 +55,17 @@ def history(
         moves = alias_actions.history(home, parse_address(address), alias)
     rows = [(m.alias, m.seq, m.action, m.label, m.actor, m.created_at) for m in moves]
     out.result([m.as_dict() for m in moves], table("", ("alias", "move", "what", "now", "by", "when"), rows))
+
+
+def protect(
+    address: RepoArgument,
+    alias: Annotated[str, typer.Argument()],
+    *,
+    role: Annotated[str, typer.Option("--role", help="write or admin.")] = "admin",
+    as_json: JsonOption = False,
+) -> None:
+    """Let only this role and above move an alias through a server."""
+    out = Output(as_json=as_json)
+    with open_home(Settings()) as home:
+        alias_actions.protect(home, parse_address(address), alias, role)
+    out.result({"alias": alias, "role": role}, f"{alias} of {address} moves for the role {role} and above")

@@ -12,7 +12,8 @@ from hub.card_facts import front_matter_of
 from hub.errors import BadUpload, SignInFirst
 from hub.hf import wire
 from hub.server import CallerDep, ServerDep
-from storage import accounts
+from storage import accounts, repo_listing
+from storage.repo_listing import RepoFilter
 
 router = APIRouter()
 
@@ -60,6 +61,20 @@ def auth_check_write(ns: str, name: str, server: ServerDep, caller: CallerDep) -
     with server.home.read() as session:
         access.require(caller, access.visible_repo(session, caller, ns, name), "write")
     return {"ok": True}
+
+
+@router.get("/api/users/{name:quoted}/overview")
+@router.get("/api/organizations/{name:quoted}/overview")
+def overview(name: str, server: ServerDep, caller: CallerDep) -> wire.Json:
+    """Counts what the caller may see."""
+    with server.home.read() as session:
+        account = accounts.find(session, name)
+        found = repo_listing.find_repos(session, RepoFilter(author=name, readers=caller.readers), limit=10_000)
+    return {
+        "user": account.name, "name": account.name, "fullname": account.name, "avatarUrl": "", "type": account.kind,
+        "isPro": False, "numModels": len(found), "numDatasets": 0, "numSpaces": 0,
+        "createdAt": wire.date(account.created_at),
+    }  # fmt: skip
 
 
 @router.post("/api/validate-yaml")

@@ -105,6 +105,15 @@ def test_the_same_chunks_again_after_the_server_has_forgotten_them(mode: str, an
     assert Path(ann.api.hf_hub_download(f"{ann.name}/second", "w.safetensors")).read_bytes() == content
 
 
+def test_a_client_that_refreshes_its_xet_token_stays_in_its_session(serve_with: Any) -> None:
+    live = serve_with(upload_seconds=25)  # clients refresh 30 s before the end: before every call
+    user = live.user()
+    user.api.create_repo(f"{user.name}/refresh")
+    content = weights(5, size=60_000)
+    user.api.upload_file(path_or_fileobj=content, path_in_repo="w.safetensors", repo_id=f"{user.name}/refresh")
+    assert Path(user.api.hf_hub_download(f"{user.name}/refresh", "w.safetensors")).read_bytes() == content
+
+
 def test_deleting_and_copying_in_one_commit(mode: str, ann: Any) -> None:
     repo = f"{ann.name}/ops"
     ann.api.create_repo(repo)
