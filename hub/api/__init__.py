@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from hub.api import aliases
+from hub.api import adapters, aliases, compositions
 
-routers: tuple[APIRouter, ...] = (aliases.router,)
+routers: tuple[APIRouter, ...] = (adapters.router, compositions.router, aliases.router)
