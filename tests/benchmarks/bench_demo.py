@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_demo.py [--draws 2,3,4] [--tests 100] [--budget 40] [--only TASK] [--json FILE]
 
 Draw d takes 16 few-shot strings of the split `few` and 100 of the split `test` (`hub/demo/operations.py`), by seeds of
-its own, so that neither the shipped files nor another draw is used. The default's settings were chosen on draws 0 and 1.
-Exact match is of greedy outputs; loss is the mean token loss on the test strings; one torch thread, CPU seconds.
+its own: neither the shipped files nor another draw is used. The default was chosen on draws 0 and 1. Exact match is of
+greedy outputs; loss is the mean token loss on the test strings; one torch thread, CPU seconds.
 """
 
 from __future__ import annotations
