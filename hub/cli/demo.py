@@ -89,11 +89,16 @@ def save_picture(path: Path, text: Sequence[RenderableType]) -> None:
 
 
 def _overview(results: Sequence[TaskResult]) -> Table:
-    columns = ("task", "operations", "base", "uniform", "best single", "lorahub", "default")
-    rows = [(r.task, r.operations, *(f"{row.exact_match:.2f}  {row.loss:.2f}" for row in r.rows)) for r in results]
-    means = [sum(r.rows[i].exact_match for r in results) / len(results) for i in range(5)]
-    rows.append(("mean exact match", "", *(f"{mean:.2f}      " for mean in means)))
-    return table("exact match and loss on test strings", columns, rows, right=columns[2:])
+    """Exact match of all five candidates, and the losses of those that do something."""
+    columns = ("task", "base", "uniform", "best single", "lorahub", "default")
+    rows = []
+    for result in results:
+        base, uniform, *others = result.rows
+        cells = (f"{row.exact_match:.2f} ({row.loss:.2f})" for row in others)
+        rows.append((result.task, f"{base.exact_match:.2f}", f"{uniform.exact_match:.2f}", *cells))
+    means = [sum(result.rows[i].exact_match for result in results) / len(results) for i in range(5)]
+    rows.append(("mean exact match", *(f"{mean:.2f}" + " " * 7 * (i > 1) for i, mean in enumerate(means))))
+    return table("exact match (loss) on test strings", columns, rows, right=columns[1:])
 
 
 def _as_dict(result: TaskResult) -> dict[str, object]:
