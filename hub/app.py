@@ -33,14 +33,18 @@ def create_app(settings: Settings) -> ASGIApp:
             app.state.server = Server(settings, home, key, CapacityLimiter(UPLOAD_THREADS))
             yield
 
-    app = FastAPI(title="mixhub", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="mixhub", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None,
+        openapi_url="/api/v1/openapi.json", summary="A hub for LoRA adapters that also mixes them.",
+    )  # fmt: skip
     http_errors.install(app)
 
-    @app.get("/healthz")
+    @app.get("/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
         """Up, with the database at this program's schema: it would not have started otherwise."""
         return {"status": "ok"}
 
-    for router in (*api.routers, *hf.routers):
-        app.include_router(router)
+    app.include_router(api.router)
+    for router in hf.routers:
+        app.include_router(router, include_in_schema=False)  # it is documented elsewhere
     return RawPath(app, public_url=settings.public_url, trusted_proxies=trusted_proxies(settings))
