@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     """How much one namespace may upload in all; 0: no limit."""
     multipart_bytes: int = 5 * 2**30
     """LFS files above this are uploaded in parts of this size."""
+    redirect_downloads: bool = False
+    """Send clients to signed addresses of the blob store (S3), which they must be able to reach."""
+    accel_prefix: str = ""
+    """Let nginx send local blobs: the internal location whose root is the blobs' folder, such as /blobs."""
     upload_seconds: int = 3600
     """How long signed upload URLs and Xet tokens are good for."""
 

@@ -98,6 +98,11 @@ def _headers(repo: Repo, revision: Revision, file: File, *, exact: bool) -> dict
 
 
 def _content(request: Request, server: Server, repo: Repo, file: File, headers: dict[str, str]) -> Response:
+    counted = _COUNTED.search(file.path) and "x-hf-download-counter" in request.headers
+    elsewhere = _elsewhere(server, file, headers)
+    if elsewhere is not None:
+        elsewhere.background = BackgroundTask(_count, server, repo) if counted else None
+        return elsewhere
     asked = request.headers.get("range")
     same = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
     span = _span(asked, file.size) if asked and same else None
@@ -109,13 +114,24 @@ def _content(request: Request, server: Server, repo: Repo, file: File, headers: 
     headers["Content-Length"] = str(end - start)
     if span is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
-    counted = start == 0 and _COUNTED.search(file.path) and "x-hf-download-counter" in request.headers
     return StreamingResponse(
         server.home.blobs.iterate(file.sha256, start=start, end=end),
         status_code=200 if span is None else 206,
         headers=headers,
-        background=BackgroundTask(_count, server, repo) if counted else None,
+        background=BackgroundTask(_count, server, repo) if counted and start == 0 else None,
     )
+
+
+def _elsewhere(server: Server, file: File, headers: dict[str, str]) -> Response | None:
+    """The store itself, or the proxy before this server, sends the bytes, where it is set up so."""
+    settings, blobs = server.settings, server.home.blobs
+    if settings.redirect_downloads and (url := blobs.download_url(file.sha256, seconds=settings.upload_seconds)):
+        linked = {"X-Linked-Etag": headers["ETag"], "X-Linked-Size": str(file.size)}
+        return RedirectResponse(url, status_code=302, headers={**headers, **linked, "Cache-Control": "no-store"})
+    if settings.accel_prefix and blobs.local_path(file.sha256) is not None:
+        inside = f"{settings.accel_prefix.rstrip('/')}/{file.sha256[:2]}/{file.sha256}"
+        return Response(headers={**headers, "X-Accel-Redirect": inside})
+    return None
 
 
 def _span(header: str, size: int) -> tuple[int, int] | str | None:

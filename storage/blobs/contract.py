@@ -81,6 +81,10 @@ class BlobStore(Protocol):
         """A path to read (never to write) the blob at, where it lies on this machine's disk."""
         ...
 
+    def download_url(self, sha256: str, *, seconds: int) -> str | None:
+        """A signed address where anybody may read the blob for that long, where the store has such addresses."""
+        ...
+
     def delete(self, sha256: str, *, unless_modified_since: datetime | None = None) -> bool:
         """True if it was there and is gone. Young blobs are spared when a time is given."""
         ...

@@ -85,6 +85,11 @@ class LocalBlobs:
         path = self._path(sha256)
         return path if path.exists() else None
 
+    def download_url(self, sha256: str, *, seconds: int) -> str | None:
+        del seconds
+        check_sha256(sha256)
+        return None
+
     def delete(self, sha256: str, *, unless_modified_since: datetime | None = None) -> bool:
         path = self._path(sha256)
         with self._locked(fcntl.LOCK_EX):

@@ -88,6 +88,9 @@ class S3Blobs:
         check_sha256(sha256)
         return None
 
+    def download_url(self, sha256: str, *, seconds: int) -> str | None:
+        return obstore.sign(self._store, "GET", _key(sha256), timedelta(seconds=seconds))
+
     def delete(self, sha256: str, *, unless_modified_since: datetime | None = None) -> bool:
         info = self._info(sha256)
         if info is None or (unless_modified_since is not None and info.modified >= unless_modified_since):
