@@ -20,6 +20,8 @@ from storage.errors import InvalidName
 from storage.names import check_text
 
 _MAX_FRONT_MATTER = 256 * 1024
+_MAX_VALUES = 20_000
+"""In the front matter, with YAML aliases spelled out."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,24 @@ def front_matter_of(content: str, *, owner: str) -> Mapping[str, object]:
         raise BadUpload(f"'{owner}': the front matter is not valid YAML: {error}", remedy="repair README.md") from error
     if data is None:
         return {}
+    _check_size(data, owner)
     if not isinstance(data, dict):
         raise BadUpload(f"'{owner}': the front matter is not a mapping of names to values", remedy="repair README.md")
     return data
+
+
+def _check_size(value: object, owner: str) -> None:
+    """BadUpload for YAML whose aliases stand for more than they take, or for themselves."""
+    waiting, seen = [value], 0
+    while waiting:
+        item = waiting.pop()
+        seen += 1
+        if seen > _MAX_VALUES:
+            raise BadUpload(f"'{owner}': the front matter holds more than {_MAX_VALUES} values")
+        if isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, list | tuple | set):
+            waiting.extend(item)
 
 
 def _tags(front: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:

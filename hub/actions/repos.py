@@ -86,6 +86,17 @@ def duplicate(
     return made
 
 
+def require_namespace(session: Session, caller: Caller, name: str) -> None:
+    """Raises SignInFirst or NotAllowed where the caller may not make a repo in this namespace."""
+    if caller.account is None:
+        raise SignInFirst("Sign in to make a repo.", remedy="hf auth login")
+    try:
+        access.require_in(caller, accounts.find(session, name).id, name, "write")
+    except NotFound:
+        if not caller.everything:
+            raise NotAllowed(f"{caller.name} may not make repos in {name}.") from None
+
+
 def _namespace(session: Session, caller: Caller, name: str) -> Account:
     try:
         return accounts.find(session, name)

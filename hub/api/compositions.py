@@ -13,10 +13,11 @@ from hub.access import Caller
 from hub.actions import repos as repo_actions
 from hub.actions.compose import Part, compose
 from hub.address import Address, parse_address
+from hub.errors import RepoNotFound
 from hub.home import Home
 from hub.locate import locate_adapter
 from hub.server import CallerDep, ServerDep
-from storage import adapters
+from storage import adapters, repos
 
 router = APIRouter(prefix="/api/v1/compositions", tags=["compositions"])
 
@@ -54,9 +55,11 @@ def create(plan: Plan, server: ServerDep, caller: CallerDep) -> Mixed:
     parts = [Part(parse_address(part.address), part.weight) for part in plan.parts]
     into = parse_address(plan.into)
     _check_parts(server.home, caller, parts)
-    _open_target(server.home, caller, into, visibility=plan.visibility)
+    is_new = _check_target(server.home, caller, into)
     home = replace(server.home, account=caller.name)
     done = compose(home, parts, into, method=plan.method, params=plan.params, allow_unbound=plan.allow_unbound)
+    if is_new and plan.visibility == "public":
+        _open(server.home, into)
     return Mixed(
         address=str(done.published.address), commit=done.published.commit_id, version=done.published.version,
         created=done.published.created, method=done.method, retained_energy=done.retained_energy,
@@ -71,14 +74,23 @@ def _check_parts(home: Home, caller: Caller, parts: list[Part]) -> None:
             access.require_files(session, caller, repo)
 
 
-def _open_target(home: Home, caller: Caller, into: Address, *, visibility: str) -> None:
-    """Make the repo if there is none. Raises NotAllowed, SignInFirst."""
-    try:
-        with home.read() as session:
+def _check_target(home: Home, caller: Caller, into: Address) -> bool:
+    """Whether the repo is new: then it is made with the mix, not before. Raises NotAllowed or SignInFirst."""
+    with home.read() as session:
+        try:
             repo = access.visible_repo(session, caller, into.namespace, into.repo, follow=False)
+        except RepoNotFound:
+            repo_actions.require_namespace(session, caller, into.namespace)
+            return True
         access.require(caller, repo, "write")
-    except LookupError:
-        repo_actions.create(home, caller, into.namespace, into.repo, visibility=visibility)
+        return False
+
+
+def _open(home: Home, into: Address) -> None:
+    """Show a repo that was made for the mix to everybody."""
+    with home.write() as session:
+        repo = repos.find(session, into.namespace, into.repo)
+        repos.set_access(session, repo, visibility="public", gated=repo.gated)
 
 
 def _licences(home: Home, parts: list[Part]) -> list[str]:

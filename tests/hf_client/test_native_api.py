@@ -77,3 +77,4 @@ def test_bad_plans_are_refused_in_words(ann: Any, pushed: dict[str, Path]) -> No
     ):  # fmt: skip
         answer = call(ann, "POST", "/compositions", plan)
         assert answer.status_code == 400 and answer.headers["x-error-message"], answer.text
+    assert not ann.api.repo_exists(f"{ann.name}/m")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import logging
 import random
@@ -272,6 +273,25 @@ def test_bodies_lines_and_headers_have_a_limit(serve_with: Any) -> None:
         assert done.status_code == 200
     full = commit(user, repo, file("more.txt", b"m" * 70_000))
     assert full.status_code == 413 and "600000" in full.text
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        "a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{c}: &{c} [{', '.join([f'*{p}'] * 9)}]\n" for p, c in itertools.pairwise("abcdefghi")),
+        "a: &a\n  - *a\n",
+        "a: " + "[" * 5000,
+        "a: 2026-02-31\n",
+    ],
+    ids=["bomb", "loop", "depth", "no date"],
+)
+def test_cards_that_unfold_without_end_are_refused_quickly(ann: Any, repo: str, front: str) -> None:
+    began = time.perf_counter()
+    answer = commit(ann, repo, file("README.md", f"---\n{front}---\n".encode()))
+    assert answer.status_code == 400 and time.perf_counter() - began < 10
+    checked = httpx2.post(f"{ann.url}/api/validate-yaml", json={"content": f"---\n{front}---\n", "repoType": "model"})
+    assert checked.status_code in (200, 400)
 
 
 def test_html_is_never_served_as_html(ann: Any, repo: str) -> None:
