@@ -89,7 +89,7 @@ def compose(
     """
     check_target(into)
     pinned = pin_parts(home, [part.address for part in parts])
-    notes = check_fit(pinned, allow_unbound=allow_unbound)
+    notes = (*check_fit(pinned, allow_unbound=allow_unbound), *licence_notes(pinned))
     return mix(
         home, pinned, [part.weight for part in parts], into,
         method=method, params=params or {}, dtype=dtype, version=version, search=search, notes=notes,
@@ -147,6 +147,17 @@ def check_fit(parts: Sequence[PinnedPart], *, allow_unbound: bool) -> tuple[str,
     report = compare(descriptions, base_digests=digests, allow_unbound=allow_unbound)
     report.raise_for_errors()
     return tuple(note.message for note in report.notes)
+
+
+def licence_notes(parts: Sequence[PinnedPart]) -> tuple[str, ...]:
+    """What to check where the parts come under different licences, or some under none that is known."""
+    held: dict[str, list[str]] = {}
+    for part in parts:
+        held.setdefault(part.facts.licence or "no licence known", []).append(part.name)
+    if len(held) < 2:
+        return ()
+    listed = "; ".join(f"{licence}: {', '.join(names)}" for licence, names in sorted(held.items()))
+    return (f"the parts have different licences ({listed}); the mix's card names none",)
 
 
 def mix(

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 
 from hub import access
 from hub.card_facts import front_matter_of
@@ -90,7 +91,7 @@ async def validate_yaml(request: Request) -> Response:
     if not isinstance(content, str):
         return JSONResponse({"errors": [{"message": "content is not a text"}], "warnings": []}, status_code=400)
     try:
-        front_matter_of(content, owner="README.md")
+        await run_in_threadpool(front_matter_of, content, owner="README.md")
     except BadUpload as error:
         return JSONResponse({"errors": [{"message": error.message}], "warnings": []}, status_code=400)
     return JSONResponse({"errors": [], "warnings": []})

@@ -240,3 +240,13 @@ def test_a_mix_that_cannot_be_published_is_refused_before_any_arithmetic(home: H
         mix(home, "team/mix@v3", a=1.0)
     with pytest.raises(UsageError, match="--as"):
         remake(home, Path("unused"), None)
+
+
+def test_different_licences_of_the_parts_are_named(home: Home, write_lora: Write, tiny_t5: Path) -> None:
+    for i, licence in enumerate(("mit", "cc-by-nc-4.0", "mit")):
+        card = f"---\nlicense: {licence}\n---\n"
+        publish(home, write_lora(f"l{i}", seed=i, card=card), at(f"team/l{i}"), base=str(tiny_t5))
+    parts = [Part(at(f"team/l{i}"), 0.5) for i in range(3)]
+    assert not any("licence" in note for note in compose(home, [parts[0], parts[2]], at("team/same")).notes)
+    (note,) = (note for note in compose(home, parts, at("team/mixed")).notes if "licence" in note)
+    assert "cc-by-nc-4.0: team/l1" in note and "mit: team/l0, team/l2" in note
