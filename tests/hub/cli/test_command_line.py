@@ -141,7 +141,7 @@ def test_without_json_data_is_on_stdout_and_words_are_on_stderr(
         (["search", "team/a", "--examples", "x", "--bounds", "1"], 2, "--bounds"),
         (["search", "team/a", "--examples", "x", "--bounds", "2,1"], 2, "--bounds"),
         (["search", "--resume", "0123456789ab"], 1, "0123456789ab"),
-        (["search", "team/a", "--examples", "x", "--budget", "1"], 2, "--budget 2"),
+        (["search", "team/a", "--examples", "x", "--budget", "2"], 2, "--budget 3"),
         (["promote", "team/a@v1", "main"], 2, "main"),
         (["rollback", "team/a", "prod"], 1, "prod"),
         (["delete", "team/a@v1@v2", "--yes"], 2, "v1@v2"),
