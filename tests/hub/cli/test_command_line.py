@@ -74,7 +74,8 @@ def test_with_json_stdout_is_one_document_for_every_command(
     assert mixhub("db", "upgrade", "--json").json["schema"]
     assert mixhub("db", "check", "--deep", "--json").json["problems"] == []
     assert mixhub("db", "gc", "--json").json == {"removed_blobs": 0}
-    assert "deleted" in mixhub("delete", "team/mix", "--json").json["sentence"]
+    assert mixhub("delete", "team/mix", "--json").code == 2  # it cannot ask
+    assert "deleted" in mixhub("delete", "team/mix", "--json", "--yes").json["sentence"]
     assert mixhub("ls", "--json", "mix").json == []
 
 
