@@ -35,7 +35,7 @@ def collect_files(directory: Path, *, into: str = "", exclude: Sequence[str] = (
     if not directory.is_dir():
         raise BadUpload(f"'{directory}' is not a folder", remedy="give the folder that holds adapter_config.json")
     root = directory.resolve()
-    found = []
+    found, pickles = [], []
     for source in sorted(directory.rglob("*")):
         relative = source.relative_to(directory)
         if IGNORED_NAMES.intersection(relative.parts) or _excluded(relative, exclude):
@@ -43,9 +43,13 @@ def collect_files(directory: Path, *, into: str = "", exclude: Sequence[str] = (
         if source.is_dir() and not source.is_symlink():
             continue
         _refuse_links_out(source, root)
-        refuse_pickle(source, relative)
+        if is_pickle(source, relative):
+            pickles.append(relative)
+            continue
         path = "/".join((*(p for p in into.split("/") if p), *relative.parts))
         found.append(LocalFile(path=path, source=source, size=source.stat().st_size))
+    if pickles:
+        raise pickles_refused(pickles)
     if not found:
         raise BadUpload(f"'{directory}' holds no files to publish", remedy="check the folder and --exclude")
     return found
@@ -68,12 +72,18 @@ def _refuse_links_out(source: Path, root: Path) -> None:
         raise BadUpload(f"'{source}' is a link that leads out of the folder", remedy="copy the file or add --exclude")
 
 
-def refuse_pickle(source: Path, relative: Path) -> None:
+def is_pickle(source: Path, relative: Path) -> bool:
+    """By its name or its first bytes."""
     with source.open("rb") as file:
         start = file.read(4096)
     zipped_pickle = start.startswith(b"PK\x03\x04") and b"/data.pkl" in start
-    if relative.suffix.lower() in PICKLE_SUFFIXES or start.startswith(_PICKLE_MAGIC) or zipped_pickle:
-        raise BadUpload(
-            f"'{relative.as_posix()}' is a pickle, which runs code when it is loaded; mixhub never stores one",
-            remedy=f"save weights as safetensors, or leave it out: --exclude '{relative.name}'",
-        )
+    return relative.suffix.lower() in PICKLE_SUFFIXES or start.startswith(_PICKLE_MAGIC) or zipped_pickle
+
+
+def pickles_refused(pickles: Sequence[Path]) -> BadUpload:
+    """One error that names them all, and the options that leave them out."""
+    options = " ".join(f"--exclude '{name}'" for name in sorted({path.name for path in pickles}))
+    return BadUpload(
+        f"{', '.join(path.as_posix() for path in pickles)}: a pickle runs code when loaded; mixhub never stores one",
+        remedy=f"save weights as safetensors, or leave out: {options}",
+    )

@@ -23,7 +23,7 @@ from hub.checkout import write_blob
 from hub.errors import BadUpload, HubError
 from hub.home import Home
 from hub.inspect_adapter import CONFIG, WEIGHTS, inspect_adapter
-from hub.local_files import PICKLE_SUFFIXES, refuse_pickle
+from hub.local_files import PICKLE_SUFFIXES, is_pickle, pickles_refused
 from storage.adapters import AdapterFacts
 from storage.revisions import File
 
@@ -77,7 +77,8 @@ def refuse_bad_files(home: Home, files: Iterable[File]) -> None:
     for file in files:
         with on_disk(home, [file], names={file.path: Path(file.path).name}) as folder:
             path = folder / Path(file.path).name
-            refuse_pickle(path, Path(file.path))
+            if is_pickle(path, Path(file.path)):
+                raise pickles_refused([Path(file.path)])
             if path.suffix == ".safetensors":
                 read_header(path, owner=file.path)
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
-from compose.base_model import fingerprint, tensors_digest
 from compose.errors import ComposeError
 from hub import access
 from hub.access import Caller
 from hub.actions.changes import Change
-from hub.base_lookup import DIGEST_VALUES_UP_TO, FoundBase
+from hub.base_lookup import FoundBase, facts_of
 from hub.home import Home
 from hub.inspect_adapter import CONFIG, WEIGHTS
 from hub.revision_content import (
@@ -31,7 +30,6 @@ from hub.revision_content import (
 )
 from hub.summary import CARD, card_data
 from storage import adapters, bases, revisions
-from storage.bases import BaseFacts
 from storage.repos import Repo
 from storage.revisions import File, Revision
 
@@ -84,14 +82,11 @@ def _look_at_base(home: Home, repo: Repo, tree: Mapping[str, File], head: Revisi
     if not is_base_model(tree) or digest in (head.tree_digest, *seen.base):
         return
     needed = [f for f in tree.values() if "/" not in f.path and f.path.endswith((".safetensors", ".json"))]
-    small = sum(f.size for f in needed if f.path.endswith(".safetensors")) <= DIGEST_VALUES_UP_TO
     with on_disk(home, needed, names={file.path: file.path for file in needed}) as folder:
         try:
-            found = fingerprint(folder)
-            values = tensors_digest(folder) if small else None
+            facts = facts_of(folder)
         except ComposeError:
             return
-    facts = BaseFacts(found.digest, found.architecture, found.shapes, found.parameter_count, values)
     seen.base[digest] = FoundBase(repo.full_name, "repo", facts, None)
 
 
