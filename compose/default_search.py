@@ -78,9 +78,7 @@ class DefaultRun:
         enough = baseline_count(count) + 2 * (count + 1)
         if not self.searched:
             whom = "its weight" if count == 1 else f"the weights of all {count} adapters"
-            return (
-                f"After the baselines the budget leaves too little to search a mix; --budget {enough} searches {whom}."
-            )
+            return f"The baselines leave too little of the budget to search a mix; --budget {enough} searches {whom}."
         what = ", ".join(self._names[i] for i in self.searched)
         lets = f"The budget lets {len(self.searched)} of {count} adapters be searched ({what})"
         return f"{lets}; --budget {enough} searches all."
