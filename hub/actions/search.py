@@ -15,7 +15,9 @@ from typing import Any
 from compose.default_search import check_budget
 from compose.errors import BadExamples
 from compose.examples import Example, Examples, read_examples, read_labels
-from compose.search import LORAHUB, search
+from compose.search import LORAHUB
+from compose.search import finish as finish_search
+from compose.search import search as search_weights
 from compose.trials import Progress, SearchResult, Trial
 from hub.actions.compose import Composed, PinnedPart, check_fit, mix, pin_parts
 from hub.actions.publish import check_target
@@ -165,7 +167,7 @@ def run(
         scorer = _scorer(plan)
         recorder.check()
         options = plan.options
-        result = search(
+        result = search_weights(
             [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
             workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
             l1=options.l1, replay=plan.replay, on_trial=recorder.record,
@@ -181,6 +183,24 @@ def run(
         raise
     with home.write() as session:
         searches.end(session, row, status="stopped" if result.stopped else "finished", result=_outcome(result))
+    return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began)
+
+
+def finish(home: Home, plan: SearchPlan) -> SearchDone:
+    """End a stopped or killed search with the best of its stored trials, and publish that; nothing is scored.
+
+    `plan` is that of `stored_plan`. `SearchError` when too little was scored; the search can be resumed then.
+    """
+    began = time.perf_counter()
+    options = plan.options
+    result = finish_search(
+        [part.name for part in plan.parts], plan.replay, method=options.method, budget=options.budget,
+        seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
+    )  # fmt: skip
+    row = _start(home, plan)
+    composed = _publish(home, plan, result)
+    with home.write() as session:
+        searches.end(session, row, status="finished", result=_outcome(result))
     return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began)
 
 
@@ -265,6 +285,7 @@ def _publish(home: Home, plan: SearchPlan, result: SearchResult) -> Composed | N
         "preset": result.preset,
         "seed": result.seed,
         "budget": result.budget,
+        "evaluations": result.evaluations,
         "workers": plan.options.workers,
         "examples_sha256": plan.examples.digest,
         "candidates": list(result.adapter_names),

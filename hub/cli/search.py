@@ -43,13 +43,18 @@ def search(
         bool, typer.Option("--allow-unbound", help="Mix although the adapters' base identity is unknown or differs.")
     ] = False,
     resume: Annotated[
-        str, typer.Option(metavar="ID", help="Continue a stopped search; other options are its own.")
+        str, typer.Option(metavar="ID", help="Continue a stopped search; all other options are its own.")
     ] = "",
+    finish: Annotated[
+        bool, typer.Option("--finish", help="With --resume: publish the best so far, without scoring.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search mixing weights: mixhub search team/a team/b team/c --examples few.jsonl --as team/new"""
     out = Output(as_json=as_json)
     with open_home(Settings()) as home, Interrupts() as interrupts:
+        if finish and not resume:
+            raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
         if resume:
             if adapters or examples:
                 raise UsageError(
@@ -83,7 +88,7 @@ def search(
                 ),
             )
         interrupts.check()
-        done = carry_out(out, home, plan, interrupts)
+        done = search_action.finish(home, plan) if finish else carry_out(out, home, plan, interrupts)
     if done is not None:
         report(out, done)
     if done is None or done.result.stopped:
@@ -104,7 +109,7 @@ def carry_out(
         if progress.uuid is None:
             raise
         out.result({"search": progress.uuid, "stopped": True, "published": None})
-        tell_how_to_go_on(out, progress.uuid)
+        tell_how_to_go_on(out, progress.uuid, plan, found=bool(plan.replay))
         return None
 
 

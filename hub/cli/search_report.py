@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from compose.trials import Progress as Batch
 from compose.trials import SearchResult
-from hub.actions.search import SearchDone
+from hub.actions.search import SearchDone, SearchPlan
 from hub.cli.output import Output, escape, table
 
 BAR = 30
@@ -72,13 +72,17 @@ def report(out: Output, done: SearchDone) -> None:
         text.append(f"{done.composed.verb} {published.address}  [dim]{published.commit_id[:12]}[/]")
     out.result(done.as_dict(), *text)
     if result.stopped:
-        tell_how_to_go_on(out, done.uuid)
+        tell_how_to_go_on(out, done.uuid, done.plan, found=True)
     elif done.plan.into is not None and done.composed is None:
         out.say("nothing was published: on these examples the base model alone is best")
 
 
-def tell_how_to_go_on(out: Output, uuid: str) -> None:
+def tell_how_to_go_on(out: Output, uuid: str, plan: SearchPlan, *, found: bool) -> None:
+    """The next command after Ctrl-C; two of them where trials were `found` stored."""
     out.say(f"stopped; continue with: mixhub search --resume {uuid[:12]}")
+    if found:
+        what = "publish" if plan.into else "settle on"
+        out.say(f"or {what} the best so far: mixhub search --resume {uuid[:12]} --finish")
 
 
 def compared(result: SearchResult) -> list[tuple[str, float]]:

@@ -16,7 +16,7 @@ from compose.errors import BadExamples, SearchError
 from compose.trials import Progress
 from hub.actions.publish import publish
 from hub.actions.pull import pull
-from hub.actions.search import SearchDone, SearchOptions, new_plan, run, stored_plan
+from hub.actions.search import SearchDone, SearchOptions, finish, new_plan, run, stored_plan
 from hub.actions.show import show
 from hub.address import parse_address as at
 from hub.errors import UnknownBase
@@ -115,6 +115,42 @@ def test_a_stopped_search_resumes_to_the_trials_and_bytes_of_an_uninterrupted_on
         return
     digests = [show(home, at(f"team/{name}")).facts["weights sha256"] for name in ("whole", "parts")]
     assert digests[0] == digests[1]
+
+
+def test_a_stopped_search_is_finished_by_publishing_the_best_so_far_without_loading_the_base(
+    home: Home, few_shot: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopped = searched(home, few_shot, into="team/best", on_batch=stop_after(4))
+    monkeypatch.setattr("hub.actions.search._scorer", lambda _: pytest.fail("nothing may be scored"))
+    done = finish(home, stored_plan(home, stopped.uuid[:12]))
+    assert (done.uuid, done.result.weights, done.result.loss) == (
+        stopped.uuid, stopped.result.weights, stopped.result.loss
+    )  # fmt: skip
+    assert done.result.baselines is not None and done.result.loss <= done.result.baselines.lowest_loss
+    assert done.composed is not None and [t.number for t in stored(home, done.uuid)] == list(range(1, 9))
+    recipe = json.loads((pull(home, at("team/best"), tmp_path / "best").directory / "mixhub_recipe.json").read_text())
+    assert (recipe["search"]["evaluations"], recipe["search"]["budget"]) == (8, 14)
+    with home.read() as session:
+        assert searches.find(session, done.uuid).status == "finished"
+    for again in (finish, run):
+        with pytest.raises(Conflict, match="finished"):
+            again(home, stored_plan(home, stopped.uuid))
+
+
+def test_a_search_that_scored_nothing_cannot_be_finished_and_stays_resumable(
+    home: Home, few_shot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("hub.actions.search._scorer", interrupted)
+        searched(home, few_shot)
+    with home.read() as session:
+        [row] = searches.every(session)
+    with pytest.raises(SearchError, match="baselines"):
+        finish(home, stored_plan(home, row.uuid))
+    assert run(home, stored_plan(home, row.uuid)).result.evaluations == 14
 
 
 def test_stopping_twice_changes_nothing_and_a_finished_search_cannot_be_resumed(home: Home, few_shot: Path) -> None:
