@@ -180,7 +180,7 @@ def check_settings(
     method: str,
     params: Mapping[str, object],
 ) -> None:
-    """`SearchError` for settings that no search can have; cheap, so that it can be asked before anything is loaded."""
+    """`SearchError` for settings that no search can have, before anything is loaded; nevergrad is, if named."""
     if not names:
         raise SearchError("there is no adapter to search", remedy="name at least one adapter")
     if budget < 1 or workers < 1:
@@ -193,6 +193,10 @@ def check_settings(
         raise SearchError(f"l1 is {l1}, it must be 0 or a positive number")
     if preset is None:
         check_budget(budget, len(names))
+        if optimizer is not None:
+            from .nevergrad_search import check_optimizer
+
+            check_optimizer(optimizer, workers=workers)
     else:
         _check_preset(preset, workers=workers, others=(optimizer, bounds, l1), method=method, params=params)
 

@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compose.default_search import check_budget
 from compose.errors import BadExamples
 from compose.examples import Example, Examples, read_examples, read_labels
-from compose.search import LORAHUB
+from compose.search import LORAHUB, check_settings
 from compose.search import finish as finish_search
 from compose.search import search as search_weights
 from compose.trials import Progress, SearchResult, Trial
@@ -102,8 +101,7 @@ def new_plan(
     if into is not None:
         check_target(into)
     chosen = options or SearchOptions()
-    if chosen.preset is None:
-        check_budget(chosen.budget, len(addresses))
+    _check_options(chosen, [str(address) for address in addresses])
     parts = tuple(pin_parts(home, addresses))
     notes = check_fit(parts, allow_unbound=allow_unbound)
     return SearchPlan(
@@ -115,6 +113,24 @@ def new_plan(
         options=chosen,
         notes=notes,
     )
+
+
+def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
+    """Refuse what cannot work before the search is stored. What differs from the default may load torch or nevergrad:
+    the search is about to do so anyhow."""
+    params = options.merge_params()
+    if options.preset in (None, LORAHUB) and (options.method, options.params) != ("lorahub", {}):
+        from compose.methods import find_method
+
+        find_method(options.method).resolve(params)
+    check_settings(
+        names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
+        preset=options.preset, bounds=options.bounds, l1=options.l1, method=options.method, params=params,
+    )  # fmt: skip
+    if options.device != "cpu":
+        from compose.device import check_device
+
+        check_device(options.device)
 
 
 def stored_plan(home: Home, uuid: str) -> SearchPlan:

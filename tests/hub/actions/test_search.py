@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from compose.errors import BadExamples, SearchError
+from compose.errors import BadExamples, BadMethod, BaseModelError, SearchError
 from compose.trials import Progress
 from hub.actions.publish import publish
 from hub.actions.pull import pull
@@ -240,6 +240,31 @@ def test_a_search_does_not_depend_on_how_the_adapters_are_written(home: Home, fe
     assert run(home, versions).result.trials == searched(home, few_shot).result.trials
     one, other = (searched(home, few_shot, workers=3, seed=seed).result.trials for seed in (1, 2))
     assert one[:5] == other[:5] and one != other
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"device": "nonsense"}, BaseModelError, "nonsense"),
+        ({"device": "cuda:99"}, BaseModelError, "cuda:99"),
+        ({"optimizer": "Cobila"}, SearchError, "Cobyla"),
+        ({"optimizer": "Cobyla", "workers": 2}, SearchError, "one point"),
+        ({"preset": "other"}, SearchError, "no preset"),
+        ({"preset": "lorahub", "workers": 2}, SearchError, "fixes"),
+        ({"preset": "lorahub", "method": "exact"}, (SearchError, BadMethod), "exact"),
+        ({"method": "magic"}, BadMethod, "magic"),
+        ({"params": {"fold": "twice"}}, BadMethod, "fold"),
+        ({"bounds": (1.0, -1.0)}, SearchError, "bounds"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_work_are_found_before_a_search_is_stored(
+    home: Home, few_shot: Path, options: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        searched(home, few_shot, **options)
+    with home.read() as session:
+        assert searches.every(session) == []
 
 
 def test_labels_are_for_encoders_and_are_not_silently_dropped(home: Home, few_shot: Path) -> None:
