@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def search(
+    ctx: typer.Context,
     adapters: Annotated[list[str] | None, typer.Argument(metavar="[NS/NAME[@REV]]...", help="Adapters to mix.")] = None,
     *,
     examples: Annotated[Path | None, typer.Option(help='Few-shot examples: JSONL of {"input", "output"}.')] = None,
@@ -56,10 +57,7 @@ def search(
         if finish and not resume:
             raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
         if resume:
-            if adapters or examples:
-                raise UsageError(
-                    "--resume continues a search with its own adapters and examples", remedy="leave them out"
-                )
+            refuse_other_options(ctx)
             plan = search_action.stored_plan(home, resume)
         else:
             if not adapters or examples is None:
@@ -93,6 +91,23 @@ def search(
         report(out, done)
     if done is None or done.result.stopped:
         end_interrupted()
+
+
+def refuse_other_options(ctx: typer.Context) -> None:
+    """`UsageError` if anything was given beside what --resume allows: a stopped search has its settings already."""
+    given = [
+        parameter.opts[0] if parameter.param_type_name == "option" else "adapters"
+        for parameter in ctx.command.params
+        if parameter.name not in ("resume", "finish", "as_json")
+        and parameter.name is not None
+        and (source := ctx.get_parameter_source(parameter.name)) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise UsageError(
+            f"--resume continues a search with its own settings, {', '.join(given)} cannot be changed",
+            remedy="leave it out, or start a new search",
+        )
 
 
 def carry_out(
