@@ -98,15 +98,19 @@ def compared(result: SearchResult) -> list[tuple[str, float]]:
 
 
 def weight_bars(names: tuple[str, ...], weights: tuple[float, ...]) -> list[str]:
-    """One line an adapter: its name, its weight, and a bar from the middle: left for negative, right for positive."""
-    widest = max(map(len, names))
-    largest = max([abs(w) for w in weights] + [1e-12])
+    """One line an adapter: its name, its weight, and a bar from the middle: left for negative, right for positive.
+    Those of weight 0 are only counted."""
+    used = [(name, weight) for name, weight in zip(names, weights, strict=True) if weight != 0]
+    widest = max((len(name) for name, _ in used), default=0)
+    largest = max((abs(weight) for _, weight in used), default=0.0)
     half = BAR // 2
     lines = []
-    for name, weight in sorted(zip(names, weights, strict=True), key=lambda pair: -abs(pair[1])):
+    for name, weight in sorted(used, key=lambda pair: -abs(pair[1])):
         length = round(abs(weight) / largest * half)
         left = ("█" * length).rjust(half) if weight < 0 else " " * half
         right = "█" * length if weight > 0 else ""
         colour = "red" if weight < 0 else "green"
         lines.append(f"{escape(name.ljust(widest))} {weight:+7.3f} [{colour}]{left}│{right}[/]")
+    if idle := len(names) - len(used):
+        lines.append(f"[dim]{idle} adapter{'s have' if idle > 1 else ' has'} weight 0[/]")
     return lines
