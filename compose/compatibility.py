@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .description import AdapterDescription, ModuleShape, target_of
+from .description import AdapterDescription, target_of
 from .errors import IncompatibleAdapters, UnsupportedAdapter
+from .module_shapes import ModuleShape
 
 if TYPE_CHECKING:
     from .adapter import Factors, LoraAdapter

@@ -43,7 +43,8 @@ def inspect_adapter(
     if description.supported:
         from compose.peft_files import effect  # loads torch, which only adapters of this family need
 
-        zero = effect(directory, name=name).zero_delta
+        found = effect(directory, name=name)
+        zero = found.zero_delta if found else None
         if zero:
             notes.append(f"{name} changes nothing: every B (or A) is zero")
     elif description.refusal is not None:
