@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,10 +53,15 @@ def read_examples(path: Path) -> Examples:
     """Read a JSONL file of examples. Blank lines are passed over; anything else that is not a row is `BadExamples`."""
     # only "\n" ends a line: str.splitlines would also cut at U+2028 inside a JSON string
     lines = _read_text(path).split("\n")
-    rows = tuple(_row(line, f"{path.name} line {number}") for number, line in enumerate(lines, 1) if line.strip())
+    rows = tuple(_parsed(line, f"{path.name} line {number}") for number, line in enumerate(lines, 1) if line.strip())
     if not rows:
         raise BadExamples(f"{path.name} holds no examples", remedy=ROW)
     return Examples(rows)
+
+
+def examples_of(rows: Iterable[object]) -> Examples:
+    """The same from rows in memory, checked like those of a file; `BadExamples` names the row, counted from 1."""
+    return Examples(tuple(_row(row, f"row {number}") for number, row in enumerate(rows, 1)))
 
 
 def read_labels(path: Path) -> dict[str, str]:
@@ -105,11 +110,15 @@ def _read_text(path: Path) -> str:
         raise BadExamples(f"{path.name} is not UTF-8 text (byte {error.start})", remedy="save it as UTF-8") from error
 
 
-def _row(line: str, where: str) -> Example:
+def _parsed(line: str, where: str) -> Example:
     try:
         row = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         raise BadExamples(f"{where} is not JSON: {error}", remedy=ROW) from error
+    return _row(row, where)
+
+
+def _row(row: object, where: str) -> Example:
     if not isinstance(row, Mapping):
         raise BadExamples(f"{where} is a {type(row).__name__}, not an object", remedy=ROW)
     return Example(input=_text(row, "input", where), output=_output(row, where))

@@ -29,6 +29,7 @@ from .errors import SearchError
 HARMLESS = re.compile(
     r"COBYLA: Invalid (RHOEND|MAXFUN)"  # nevergrad passes no final radius; scipy then takes its own
     r"|Could not import matplotlib"  # cma would like to plot
+    r"|Conversion of an array with ndim > 0 to a scalar"  # NGOpt's MetaModel; from numpy 2.4 on it is an error
     r"|orphanated injected solution"  # cma, on a point that it did not propose in this generation
 )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from compose.examples import Example, Examples
+from compose.examples import examples_of
 from compose.trials import Progress
 from hub.actions import aliases, delete, find, show
 from hub.actions import compose as compose_action
@@ -115,7 +115,7 @@ class Hub:
         plan = search_action.new_plan(
             self.home,
             [parse_address(address) for address in adapters],
-            Path(examples) if isinstance(examples, str | Path) else _examples(examples),
+            Path(examples) if isinstance(examples, str | Path) else examples_of(examples),
             labels=labels,
             into=parse_address(into) if into else None,
             base=base,
@@ -123,6 +123,10 @@ class Hub:
             options=search_action.SearchOptions(**options),
         )
         return search_action.run(self.home, plan, on_batch=on_batch)
+
+    def resume(self, search: str, *, on_batch: Callable[[Progress], None] | None = None) -> search_action.SearchDone:
+        """Continue a search that was stopped or killed, by its id (`SearchDone.uuid`), with its own settings."""
+        return search_action.run(self.home, search_action.stored_plan(self.home, search), on_batch=on_batch)
 
     def export(
         self, address: str, to: str | Path, *, fused: bool = False, base: str = "", dtype: str = "", force: bool = False
@@ -147,7 +151,3 @@ class Hub:
     def delete(self, address: str) -> delete.Deleted:
         """Delete a version or hide a repo."""
         return delete.delete(self.home, parse_address(address))
-
-
-def _examples(rows: Sequence[Mapping[str, str]]) -> Examples:
-    return Examples(tuple(Example(input=row["input"], output=row["output"]) for row in rows))

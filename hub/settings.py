@@ -14,7 +14,7 @@ class Settings(BaseSettings):
     (`postgresql+psycopg://...`, `s3://bucket/prefix`).
     """
 
-    model_config = SettingsConfigDict(env_prefix="MIXHUB_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MIXHUB_", env_ignore_empty=True, extra="ignore")
 
     home: Path = Path("~/.mixhub")
     database_url: str = ""

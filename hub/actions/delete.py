@@ -23,7 +23,7 @@ def delete(home: Home, address: Address) -> Deleted:
     """Delete `ns/name@v3` or `ns/name`. The version's name will never be given to other content."""
     if address.folder:
         raise UsageError(
-            f"'{address}' is a folder; folders are deleted by publishing the repo without them",
+            f"'{address}' is a folder; only versions and whole repos can be deleted",
             remedy=f"mixhub delete {address.repo_id}@v<number>, or mixhub delete {address.repo_id}",
         )
     number = names.version_number(address.revision) if address.revision else None

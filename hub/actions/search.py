@@ -139,13 +139,22 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
     )
 
 
-def run(home: Home, plan: SearchPlan, *, on_batch: Callable[[Progress], None] | None = None) -> SearchDone:
+def run(
+    home: Home,
+    plan: SearchPlan,
+    *,
+    on_start: Callable[[str], None] | None = None,
+    on_batch: Callable[[Progress], None] | None = None,
+) -> SearchDone:
     """Score and store trials until the budget is used or Ctrl-C, then publish the best mix if `plan.into` is given.
 
-    After Ctrl-C the result so far is returned (`result.stopped`) and the search can be resumed by its id.
+    After Ctrl-C the result so far is returned (`result.stopped`) and the search can be resumed by its id, which
+    `on_start` is told before anything slow begins: a search that is killed can be resumed as well.
     """
     began = time.perf_counter()
     row = _start(home, plan)
+    if on_start is not None:
+        on_start(row.uuid)
     recorder = _Recorder(home, row, on_batch)
     try:
         scorer = _scorer(plan)

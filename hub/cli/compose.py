@@ -42,6 +42,10 @@ def compose(
         raise UsageError(
             "give either adapters with weights or --recipe", remedy="mixhub compose ns/a=0.5 ns/b=0.5 --as ns/c"
         )
+    if recipe and (fold or rank or dtype or allow_unbound or method != "lorahub"):
+        raise UsageError(
+            "--recipe decides --method, --fold, --rank, --dtype and --allow-unbound", remedy="leave them out"
+        )
     with open_home(Settings()) as home:
         target = parse_address(into) if into else None
         if recipe:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
-from compose.errors import BadExamples, BadWeights, ComposeError, SearchError
+from compose.errors import BadExamples, BadMethod, BadWeights, ComposeError, SearchError
 from hub.cli import adapters, aliases, bases, compose, database, demo, export, search
 from hub.cli.output import escape
 from hub.errors import HubError, UsageError
 from storage.errors import InvalidName, StorageError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-_USAGE_ERRORS = (UsageError, InvalidName, BadWeights, BadExamples, SearchError)
+_USAGE_ERRORS = (UsageError, InvalidName, BadWeights, BadMethod, BadExamples, SearchError)
 
 app = typer.Typer(
     name="mixhub",
@@ -50,6 +52,8 @@ for module in (adapters, compose, search, export, aliases, bases, database, demo
 
 def run() -> None:
     """Entry point: exit code 1 when something failed, 2 when it was asked for wrongly, 130 on Ctrl-C."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the bars of transformers would cut through ours
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars of libraries would mix with ours
     try:
         app()
     except _USAGE_ERRORS as error:
@@ -58,20 +62,24 @@ def run() -> None:
     except (HubError, ComposeError, StorageError) as error:
         _report(error)
         sys.exit(FAILED)
+    except (OSError, SQLAlchemyError) as error:
+        what = "the database failed" if isinstance(error, SQLAlchemyError) else "failed"
+        _report(HubError(f"{what}: {getattr(error, 'orig', None) or error}"))
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(INTERRUPTED)
 
 
 def _report(error: HubError | ComposeError | StorageError) -> None:
+    remedy = error.remedy or f"mixhub {sys.argv[1]} --help"
     if "--json" in sys.argv:
-        document = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy}
+        document = {"error": type(error).__name__, "message": error.message, "remedy": remedy}
         sys.stderr.write(json.dumps(document, ensure_ascii=False) + "\n")
         return
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[red]error:[/] {escape(error.message)}")
-    if error.remedy:
-        console.print(f"  [dim]try:[/] {escape(error.remedy)}")
+    console.print(f"  [dim]try:[/] {escape(remedy)}")
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def search(
                 ),
             )
         with SearchProgress(out, plan.options.budget) as progress:
-            done = search_action.run(home, plan, on_batch=progress.update)
+            done = search_action.run(home, plan, on_start=progress.tell_id, on_batch=progress.update)
     report(out, done)
     if done.result.stopped:
         raise typer.Exit(INTERRUPTED)

@@ -30,6 +30,7 @@ class SearchProgress:
             disable=out.as_json or not out.stderr.is_terminal,
             transient=True,
         )
+        self._out = out
         self._task = self._bar.add_task("search", total=budget, best="loading the base and the adapters")
 
     def __enter__(self) -> SearchProgress:
@@ -40,6 +41,9 @@ class SearchProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.__exit__(kind, error, trace)
+
+    def tell_id(self, uuid: str) -> None:
+        self._out.say(f"search {uuid[:12]}; if it is interrupted: mixhub search --resume {uuid[:12]}")
 
     def update(self, batch: Batch) -> None:
         best = f"best objective {batch.best.objective:.4f} ({batch.best.kind} {batch.best.number})"

@@ -71,7 +71,7 @@ def _make_base(directory: Path, tokenizer: PreTrainedTokenizerFast, *, run: Run)
             report=run.report,
         )
         model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    make_tokenizer().save_pretrained(directory)  # a fresh one: use leaves its padding in the file
     singles: Sequence[Sequence[str]] = [(name,) for name in OPERATIONS]
     single, seen, unseen = (
         _instructed_match(model, tokenizer, group, rows=sizes.test_rows // 10) for group in (singles, pairs, HELD_OUT)

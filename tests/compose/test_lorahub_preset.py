@@ -58,7 +58,7 @@ def reference_search(scorer: Bumpy, *, budget: int, seed: int) -> tuple[NDArray[
     return recommendation.value, asked
 
 
-@pytest.mark.parametrize(("adapters", "budget"), [(3, 40), (12, 40), (20, 40), (20, 150)])
+@pytest.mark.parametrize(("adapters", "budget"), [(3, 40), (12, 40), (20, 40), (20, 150), (2, 150)])
 @pytest.mark.parametrize("seed", [0, 42])
 def test_the_preset_asks_and_returns_what_the_reference_does(adapters: int, budget: int, seed: int) -> None:
     scorer = Bumpy(np.random.default_rng(adapters).uniform(-1, 1, (5, adapters)))
@@ -67,7 +67,7 @@ def test_the_preset_asks_and_returns_what_the_reference_does(adapters: int, budg
     asks = [trial.weights for trial in result.trials if trial.kind == "ask"]
     np.testing.assert_allclose(asks, asked, rtol=0, atol=1e-9)
     np.testing.assert_allclose(result.weights, expected, rtol=0, atol=1e-9)
-    assert len(asks) == budget and asks[0] == (0.0,) * adapters
+    assert len(asks) == budget and (adapters == 2 or asks[0] == (0.0,) * adapters)  # for 2 x 150 NGOpt picks MetaModel
     assert (result.baselines, result.fell_back, result.optimizer) == (None, None, "NGOpt")
     losses, counts = scorer.example_losses(np.array([result.weights]))[0], scorer.token_counts
     assert result.loss == pytest.approx((losses * counts).sum() / counts.sum() / 5, abs=1e-12)

@@ -1,0 +1,87 @@
+"""A search in a process of its own: Ctrl-C ends it within seconds, kill -9 loses nothing, and both can be resumed."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Write = Callable[..., Path]
+Start = Callable[..., subprocess.Popen[str]]
+Run = Callable[..., Any]
+SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def adapters(mixhub: Run, write_lora: Write, tiny_t5: Path) -> None:
+    for seed, name in enumerate("abc", start=1):
+        folder = write_lora(f"s{seed}", seed=seed, scale=0.2)
+        assert mixhub("publish", folder, f"team/{name}", "--base", tiny_t5).code == 0
+
+
+def wait_for_trials(home_folder: Path, count: int) -> None:
+    end = time.monotonic() + SECONDS
+    with closing(sqlite3.connect(home_folder / "mixhub.sqlite", timeout=10)) as database:
+        while database.execute("select count(*) from trial").fetchone()[0] < count:
+            assert time.monotonic() < end, "the search does not begin"
+            time.sleep(0.005)
+
+
+def words(few_shot: Path, budget: int, *more: str) -> list[object]:
+    return ["search", "team/a", "team/b", "team/c", "--examples", few_shot, "--budget", budget, "--workers", 2, *more]
+
+
+def test_ctrl_c_keeps_what_was_found_tells_how_to_go_on_and_really_ends(
+    mixhub: Run, start_mixhub: Start, few_shot: Path, home_folder: Path
+) -> None:
+    process = start_mixhub(*words(few_shot, 5000, "--workers=1", "--as", "team/new"))
+    wait_for_trials(home_folder, 8)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    out, err = process.communicate(timeout=SECONDS)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 130 and "Traceback" not in err
+    assert "few-shot loss" in out and "best single" in out
+    resume = re.search(r"stopped.*mixhub search --resume ([0-9a-f]{12})", err)
+    assert resume is not None
+    assert mixhub("show", "team/new").code == 1
+
+
+def test_ctrl_c_while_the_base_is_loaded_ends_at_once_and_the_search_can_begin_later(
+    mixhub: Run, start_mixhub: Start, few_shot: Path
+) -> None:
+    process = start_mixhub(*words(few_shot, 14))
+    assert process.stderr is not None
+    uuid = re.search(r"--resume ([0-9a-f]{12})", process.stderr.readline())
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130 and "Traceback" not in err and uuid is not None
+    assert mixhub("search", "--resume", uuid.group(1), "--json").json["evaluations"] == 14
+
+
+def test_a_killed_search_resumes_to_what_an_uninterrupted_one_finds(
+    mixhub: Run, start_mixhub: Start, few_shot: Path, home_folder: Path
+) -> None:
+    process = start_mixhub(*words(few_shot, 120, "--as", "team/killed"))
+    wait_for_trials(home_folder, 15)
+    process.kill()
+    assert process.stderr is not None
+    uuid = re.search(r"--resume ([0-9a-f]{12})", process.stderr.read())
+    assert process.wait() == -9 and uuid is not None
+    assert mixhub("db", "check", "--deep").code == 0
+    with closing(sqlite3.connect(home_folder / "mixhub.sqlite")) as database:
+        kept = database.execute("select count(*) from trial").fetchone()[0]
+    assert 15 <= kept < 120
+    resumed = mixhub("search", "--resume", uuid.group(1), "--json").json
+    whole = mixhub(*words(few_shot, 120, "--as", "team/whole"), "--json").json
+    assert resumed["trials"] == whole["trials"] and resumed["weights"] == whole["weights"]
+    digests = {mixhub("show", f"team/{n}", "--json").json["facts"]["weights sha256"] for n in ("killed", "whole")}
+    assert len(digests) == 1

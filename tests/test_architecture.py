@@ -1,0 +1,63 @@
+"""The arrows between the packages: hub -> compose, hub -> storage, migrations -> storage, and no others."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAY_IMPORT = {
+    "compose": set(),
+    "storage": set(),
+    "migrations": {"storage"},
+    "hub": {"compose", "storage", "migrations"},
+}
+FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, module) of every import in a file, wherever it stands; relative ones are within the package."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.lineno, node.module or ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_packages_that_its_own_may_know(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    forbidden = MAY_IMPORT.keys() - MAY_IMPORT[package] - {package}
+    wrong = [f"line {line}: {name}" for line, name in imported(path) if name.partition(".")[0] in forbidden]
+    assert wrong == []
+
+
+def test_only_the_named_files_import_nevergrad_and_read_the_environment() -> None:
+    names = {path.name for path in FILES for _, name in imported(path) if name.partition(".")[0] == "nevergrad"}
+    assert names == {"nevergrad_search.py"}
+    readers = {path.relative_to(ROOT).as_posix() for path in FILES if ".environ" in path.read_text(encoding="utf-8")}
+    assert readers <= {"hub/cli/main.py", "hub/settings.py", "storage/blobs/s3.py"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        (
+            "from compose import load_adapter, merge, search",
+            "sqlalchemy fastapi alembic hub storage",
+        ),
+        ("from compose.errors import ComposeError", "torch transformers sqlalchemy"),
+        ("from hub.client import Hub", "torch transformers fastapi nevergrad"),
+        ("import hub.cli.main", "torch transformers fastapi nevergrad"),
+        ("import storage, storage.revisions, storage.blobs", "torch compose hub fastapi"),
+    ],
+)
+def test_importing_does_not_load_what_is_not_needed(statement: str, absent: str) -> None:
+    code = f"{statement}\nimport sys\nprint(*[name for name in {absent.split()} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ran.stdout.split() == []
