@@ -1,4 +1,4 @@
-"""A base model's tensors by name or by module path, read one at a time when asked for; the files stay closed between."""
+"""A base model's tensors by name or by module path, read one at a time when asked for."""
 
 from __future__ import annotations
 

@@ -139,8 +139,8 @@ class _Reader:
 
     def __enter__(self) -> _Reader:
         try:
-            self._file: Any = safetensors.safe_open(self.path, framework="pt")
-            self._file.__enter__()
+            opener: Any = safetensors.safe_open
+            self._file = opener(self.path, framework="pt").__enter__()
         except (safetensors.SafetensorError, OSError) as error:
             raise self._unreadable(error) from error
         return self

@@ -39,7 +39,7 @@ class Recipe:
 
     parents: tuple[Parent, ...]
     method: str
-    params: Mapping[str, str | int | None] = field(default_factory=dict)
+    params: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     dtype: str | None = None
     profile: str = "peft-uniform"
     search: Mapping[str, Any] | None = None
@@ -102,7 +102,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "float": (float, int),
     "tuple[Parent, ...]": (tuple,),
     "Mapping[str, str]": (dict,),
-    "Mapping[str, str | int | None]": (dict,),
+    "Mapping[str, str | int | float | bool | None]": (dict,),
     "Mapping[str, Any] | None": (dict, type(None)),
 }
 

@@ -16,7 +16,7 @@ from .dense import whole
 
 
 def dora(factors: Factors, magnitude: Tensor, weight: Tensor) -> Factors:
-    """`factors` (out, in) before the rescaling, `magnitude` of out values, `weight` (out, in); a zero row stays zero."""
+    """`factors` (out, in) before the rescaling, `magnitude` of out values, `weight` (out, in)."""
     changed = weight + factors.delta()
     norm = changed.norm(dim=1)
     scale = magnitude.flatten() / norm.where(norm > 0, norm.new_ones(()))

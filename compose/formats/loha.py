@@ -1,6 +1,6 @@
 """LoHa -> LoRA: delta = s (W1a W1b) * (W2a W2b), element by element, is a product of rank r^2 at most.
 
-(sum_i a_i b_i^T) * (sum_j c_j d_j^T) = sum_ij (a_i * c_j) (b_i * d_j)^T: the columns of B are all products of columns of
+(sum_i a_i b_i^T) * (sum_j c_j d_j^T) = sum_ij (a_i * c_j) (b_i * d_j)^T: the columns of B are products of columns of
 W1a and W2a, the rows of A all products of rows of W1b and W2b (Khatri-Rao). Where r^2 is more than the layer's smaller
 side, the dense change is kept beside an identity instead. With a core tensor T (r, r, k, k), for convolutions, W1b
 becomes T x W1b, flattened. Reference: Hyeon-Woo et al., FedPara, arXiv 2108.06098; PEFT 0.21 tuners/loha/layer.py.
