@@ -15,6 +15,10 @@ from .families import needs_original_base
 from .peft_config import PeftConfig
 from .safetensors_header import TensorHeader
 
+ATTENTION_OUT_TIMES = 2.0
+"""PEFT (0.14 to 0.21.2, tuners/lora/layer.py MultiheadAttention.merge, which forward calls too) adds the change of the
+output projection twice, in training as well: what such an adapter does is twice what its factors say."""
+
 Parts = Mapping[str, TensorHeader]
 MAX_RANK = 65536
 """Of a converted module: LoHa squares its rank, LoKr multiplies two; a small file must not ask for terabytes."""
@@ -81,6 +85,8 @@ def _lora(path: str, parts: Parts, source: Source) -> ModuleShape:
             raise source.refuse(path, f"{name} is {list(parts[name].shape)}", f"{size} values")
     inside = prod(a[1:])
     scaling = source.config.scaling_of(path, rank)
+    if path.endswith(".out_proj") and path.removesuffix(".out_proj") in source.attentions:
+        scaling *= ATTENTION_OUT_TIMES
     if "magnitude" in parts:
         rank = min(b[0], inside)
     elif needs_original_base(source.config):

@@ -158,8 +158,8 @@ def test_values_too_large_for_the_dtype_are_refused_and_nothing_is_left(tmp_path
 def test_unknown_options_are_refused(random_adapter: Make, tmp_path: Path) -> None:
     with pytest.raises(BadMethod, match="dtype is 'int8'"):
         save_adapter(random_adapter(1), tmp_path / "out", dtype="int8")
-    with pytest.raises(BadMethod, match="profile is 'vllm'"):
-        save_adapter(random_adapter(1), tmp_path / "out", profile="vllm")
+    with pytest.raises(BadMethod, match="profile is 'floppy'"):
+        save_adapter(random_adapter(1), tmp_path / "out", profile="floppy")
     assert list(tmp_path.iterdir()) == []
 
 

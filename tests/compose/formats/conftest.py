@@ -31,9 +31,15 @@ class ConvNet(nn.Module):
         return self.lin(x)
 
 
-def make_base(kind: str) -> nn.Module:
-    from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
-    from transformers import LlamaConfig, LlamaForCausalLM
+def new_base(kind: str) -> nn.Module:
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        GPT2Config,
+        GPT2LMHeadModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+    )
 
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"vocab_size": 48, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
@@ -44,7 +50,16 @@ def make_base(kind: str) -> nn.Module:
         )
     elif kind == "gpt2":
         model = GPT2LMHeadModel(
-            GPT2Config(vocab_size=48, n_embd=16, n_layer=2, n_head=2, n_positions=16, bos_token_id=0, eos_token_id=0)
+            GPT2Config(
+                vocab_size=48,
+                n_embd=16,
+                n_layer=2,
+                n_head=2,
+                n_positions=16,
+                bos_token_id=0,
+                eos_token_id=0,
+                tie_word_embeddings=False,
+            )
         )
     elif kind == "bert":
         config = BertConfig(**sizes, num_attention_heads=2, num_labels=3, max_position_embeddings=16)
@@ -80,13 +95,19 @@ class Saved:
 
 
 @pytest.fixture
+def make_base() -> Callable[[str], nn.Module]:
+    """A new copy of a base, always with the same values."""
+    return new_base
+
+
+@pytest.fixture
 def peft_saved(tmp_path: Path) -> Callable[..., Saved]:
     """Make an adapter of any PEFT config on a tiny base, fill it with random values, save it, and merge it."""
 
     def make(kind: str, config: Any, *, seed: int = 0, name: str = "adapter") -> Saved:
         from peft import PeftModel, get_peft_model
 
-        pristine = make_base(kind)
+        pristine = new_base(kind)
         base = tmp_path / f"base-{kind}"
         if not base.exists():
             save_base(pristine, base)
@@ -101,11 +122,13 @@ def peft_saved(tmp_path: Path) -> Callable[..., Saved]:
                     if parameter.requires_grad:
                         positive = "magnitude" in key or "ia3" in key
                         parameter.copy_(
-                            parameter + 0.2 * torch.rand_like(parameter) if positive else 0.3 * torch.randn_like(parameter)
+                            parameter + 0.2 * torch.rand_like(parameter)
+                            if positive
+                            else 0.3 * torch.randn_like(parameter)
                         )
             model.save_pretrained(tmp_path / name)
             # merging mutates weights that PEFT may share, so it is done on a model that was loaded anew
-            again = PeftModel.from_pretrained(make_base(kind), tmp_path / name)
+            again = PeftModel.from_pretrained(new_base(kind), tmp_path / name)
             merged = again.merge_and_unload()
         weights = {k: v.detach().clone() for k, v in merged.state_dict().items()}
         return Saved(base, tmp_path / name, initial, weights)

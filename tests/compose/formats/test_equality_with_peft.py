@@ -125,3 +125,77 @@ def test_the_description_says_the_shapes_that_reading_gives(name: str, peft_save
             read_adapter(saved.adapter)
 
 
+IN_PEFT = [name for name in CASES if name not in ("LN tuning", "trainable tokens alone", "loha on flat convolutions")]
+
+
+@pytest.mark.parametrize("name", IN_PEFT)
+def test_every_export_loads_in_peft_and_merges_to_the_same_weights(
+    name: str, peft_saved: Callable[..., Any], make_base: Callable[[str], Any], tmp_path: Path
+) -> None:
+    from peft import PeftModel
+
+    kind, config = CASES[name]
+    saved = peft_saved(kind, config())
+    adapter = read_adapter(saved.adapter, base=BaseWeights(saved.base))
+    report = save_adapter(adapter, tmp_path / "out")
+    assert report.max_change == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        merged = PeftModel.from_pretrained(make_base(kind), tmp_path / "out").merge_and_unload().state_dict()
+    assert merged.keys() == saved.merged.keys()
+    for key, weight in merged.items():
+        torch.testing.assert_close(weight, saved.merged[key], rtol=5e-5, atol=5e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith(("pissa", "olora"))])
+def test_the_initial_adapter_will_do_instead_of_the_base(name: str, peft_saved: Callable[..., Any]) -> None:
+    kind, config = CASES[name]
+    saved = peft_saved(kind, config())
+    by_base = read_adapter(saved.adapter, base=BaseWeights(saved.base))
+    by_initial = read_adapter(saved.adapter, initial=saved.initial)
+    for path, factors in by_base.modules.items():
+        torch.testing.assert_close(by_initial.modules[path].delta(), factors.delta(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_random_start_of_pissa_needs_the_initial_adapter(peft_saved: Callable[..., Any]) -> None:
+    saved = peft_saved("llama", lora(target_modules=QV, init_lora_weights="pissa_niter_4")())
+    with pytest.raises(UnsupportedAdapter, match=r"(?s)pissa_niter_4.*saved before training"):
+        read_adapter(saved.adapter, base=BaseWeights(saved.base))
+    assert read_adapter(saved.adapter, initial=saved.initial).max_rank == 6
+
+
+def test_a_pruned_adalora_keeps_the_divisor_of_the_rank_before(peft_saved: Callable[..., Any], tmp_path: Path) -> None:
+    """Rows of zero E are what pruning leaves out; leaving them out must not change the delta, down to rank 0."""
+    saved = peft_saved("llama", CASES["adalora"][1]())
+    whole = load_file(saved.adapter / "adapter_model.safetensors")
+    for keep in (4, 0):
+        pruned, zeroed = dict(whole), dict(whole)
+        for key, value in whole.items():
+            if key.endswith("lora_E"):
+                zeroed[key] = torch.cat([value[:keep], torch.zeros_like(value[keep:])])
+            pruned[key] = value[:, :keep].contiguous() if key.endswith("lora_B") else value[:keep].contiguous()
+        folders = []
+        for number, tensors in enumerate((pruned, zeroed)):
+            folders.append(tmp_path / f"{keep}-{number}")
+            folders[-1].mkdir()
+            save_file(tensors, folders[-1] / "adapter_model.safetensors")
+            (folders[-1] / "adapter_config.json").write_bytes((saved.adapter / "adapter_config.json").read_bytes())
+        one, two = map(read_adapter, folders)
+        for path, factors in one.modules.items():
+            torch.testing.assert_close(factors.delta(), two.modules[path].delta(), rtol=1e-6, atol=1e-7)
+
+
+def test_ia3_is_mixed_around_one_and_not_with_lora(peft_saved: Callable[..., Any]) -> None:
+    kind, config = CASES["ia3"]
+    one = read_adapter(peft_saved(kind, config(), seed=1, name="one").adapter)
+    two = read_adapter(peft_saved(kind, config(), seed=2, name="two").adapter)
+    mixed = merge([one, two], [0.3, -0.2]).adapter
+    for path, multiplier in mixed.multipliers.items():
+        expected = 1 + 0.3 * (one.multipliers[path].values - 1) - 0.2 * (two.multipliers[path].values - 1)
+        torch.testing.assert_close(multiplier.values, expected)
+    torch.testing.assert_close(
+        merge([one], [1.0]).adapter.multipliers[path].values, one.multipliers[path].values, rtol=1e-6, atol=1e-6
+    )
+    other = read_adapter(peft_saved("llama", lora(target_modules=QV)(), name="lora").adapter)
+    with pytest.raises((IncompatibleAdapters, UnsupportedAdapter), match="IA3, which multiplies weights"):
+        merge([one, other], [1.0, 1.0])
