@@ -92,9 +92,10 @@ def save_adapter(
 ) -> ExportReport:
     """Write config, weights, card and (if given) recipe into `directory`, which must be absent or empty.
 
-    `max_rank` cuts modules of a higher rank by singular values. `dtype` defaults to that of the adapter's files (float32 for float64). With `overwrite` the files of these names in
-    an existing folder are replaced, and nothing else in it is touched. A recipe that says its output's digest is a
-    promise: other bytes are `BadRecipe`. Raises also `OutputExists`, `BadMethod` for an unknown dtype or profile,
+    `max_rank` cuts modules of a higher rank by singular values. `dtype` defaults to that of the adapter's files
+    (float32 for float64). With `overwrite` the files of these names in an existing folder are replaced, and nothing
+    else in it is touched. A recipe that says its output's digest is a promise: other bytes are `BadRecipe`. Raises also
+    `OutputExists`, `BadMethod` for an unknown dtype or profile, `UnsupportedAdapter` for what the profile cannot hold,
     `MalformedAdapter` where a value does not fit the dtype. After an error nothing is left.
     """
     chosen = dtype or _name_of(adapter.dtype)

@@ -8,28 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 from math import sqrt
 
 import torch
-from torch.nn.functional import cosine_similarity, pad
+from torch.nn.functional import normalize, pad
 
 from .adapter import Factors
 from .truncate import squared_norm
 
 
 def gauge_affinity(adapters: Sequence[Mapping[str, Factors]]) -> float | None:
-    """Mean cosine between row k of A and row k of A, over all pairs of adapters that share a module.
+    """Mean cosine between row k of A and row k of A, over all rows of all pairs of adapters that share a module.
 
-    1: the same A; around 0: unrelated, where an element-wise mix is mostly cross terms. `None`: nothing is shared.
+    1: the same A; around 0: unrelated, where an element-wise mix is mostly cross terms. `None`: nothing is shared. One
+    pass over the adapters: for unit rows u_i, the sum over pairs of u_i u_j is (|sum u_i|^2 - sum |u_i|^2) / 2.
     """
-    found: list[float] = []
-    for one, other in combinations(adapters, 2):
-        for path in one.keys() & other.keys():
-            rank = min(one[path].rank, other[path].rank)
-            a, b = one[path].A[:rank].double(), other[path].A[:rank].double()
-            found.append(float(cosine_similarity(a, b, dim=1).mean()))
-    return sum(sorted(found)) / len(found) if found else None
+    cosines, pairs = 0.0, 0.0
+    for path in {path for modules in adapters for path in modules}:
+        rows = [normalize(modules[path].A.double()) for modules in adapters if path in modules]
+        rank = max(len(row) for row in rows)
+        total, own = torch.zeros(rank, rows[0].shape[1], dtype=torch.float64), torch.zeros(rank, dtype=torch.float64)
+        there = torch.zeros(rank, dtype=torch.float64)
+        for row in rows:
+            total[: len(row)] += row
+            own[: len(row)] += row.square().sum(1)
+            there[: len(row)] += 1
+        cosines += float((total.square().sum(1) - own).sum()) / 2
+        pairs += float((there * (there - 1)).sum()) / 2
+    return cosines / pairs if pairs else None
 
 
 def procrustes(factors: Sequence[Factors | None]) -> list[Factors | None]:

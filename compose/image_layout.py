@@ -45,7 +45,7 @@ def _only_weights(adapter: LoraAdapter, modules: Mapping[str, Factors]) -> None:
     other = next((path for path, f in modules.items() if f.kind not in (LINEAR, CONV)), None)
     if other or adapter.biases or adapter.replaced or adapter.multipliers or not modules:
         raise UnsupportedAdapter(
-            f"{adapter.name}: {other or 'what it holds besides low-rank changes'} has no name in kohya's and diffusers' "
-            "files, which are for linear layers and convolutions",
+            f"{adapter.name}: {other or 'what it holds besides low-rank changes'} has no name in the files of kohya "
+            "and diffusers, which are for linear layers and convolutions",
             remedy="use profile peft-uniform, or --fused",
         )

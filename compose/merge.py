@@ -18,7 +18,6 @@ from .base_weights import BaseWeights
 from .compatibility import CompatibilityReport, compare_kinds, identical_settings, shape_differences
 from .errors import BadWeights, IncompatibleAdapters
 from .formats.ia3 import mix_multipliers
-from .gauge import gauge_affinity
 from .layer_weights import Weight, check_weight, main_weight, weights_at
 from .methods import MergeMethod, find_method
 from .methods.lorahub import COMPAT
@@ -57,8 +56,6 @@ class MergeReport:
     retained_energy: float | None
     """Over all modules together; `None` as in `ModuleReport`."""
     notes: tuple[str, ...] = ()
-    gauge_affinity: float | None = None
-    """For element-wise methods on several adapters: how alike their factors are laid out, 1 is best (gauge.py)."""
 
     @property
     def max_rank(self) -> int:
@@ -115,7 +112,6 @@ def merge(
         replaced=replaced,
         multipliers=multipliers,
     )
-    element_wise = chosen.level == "factor" and len(adapters) > 1
     report = MergeReport(
         method=method,
         params=options,
@@ -123,7 +119,6 @@ def merge(
         modules=tuple(ModuleReport(path, one.factors.rank, _share(chosen, [one])) for path, one in merged.items()),
         retained_energy=_share(chosen, merged.values()),
         notes=_notes(method, weights, multipliers),
-        gauge_affinity=gauge_affinity([adapter.modules for adapter in adapters]) if element_wise else None,
     )
     return MergeResult(result, report)
 

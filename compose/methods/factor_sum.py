@@ -34,6 +34,6 @@ def sum_factors(factors: Sequence[Factors | None], a: Sequence[float], b: Sequen
     sum_b = torch.zeros(first.out_features, rank, dtype=first.B.dtype, device=first.B.device)
     for one, a_i, b_i in zip(factors, a, b, strict=True):
         if one is not None:
-            sum_a[: one.rank] += a_i * one.A
-            sum_b[:, : one.rank] += b_i * one.B
+            sum_a[: one.rank].add_(one.A, alpha=a_i)
+            sum_b[:, : one.rank].add_(one.B, alpha=b_i)
     return Factors(sum_a, sum_b)

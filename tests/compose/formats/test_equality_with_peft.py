@@ -71,18 +71,26 @@ CASES: dict[str, tuple[str, Callable[[], Any]]] = {
     ),
     "loha": ("llama", other("LoHaConfig", target_modules=QV, r=3, alpha=5)),
     "loha of high rank": ("llama", other("LoHaConfig", target_modules=QV, r=5, alpha=5, rank_pattern={"v_proj": 2})),
-    "loha on convolutions": ("convs", other("LoHaConfig", target_modules=["conv2", "lin"], r=3, use_effective_conv2d=True)),
+    "loha on convolutions": (
+        "convs", other("LoHaConfig", target_modules=["conv2", "lin"], r=3, use_effective_conv2d=True)
+    ),
     "loha on flat convolutions": ("convs", other("LoHaConfig", target_modules=["conv2"], r=3)),
     "lokr": ("llama", other("LoKrConfig", target_modules=QV, r=2, alpha=5)),
     "lokr of two products": ("llama", other("LoKrConfig", target_modules=QV, r=1, alpha=5, decompose_both=True)),
-    "lokr on convolutions": ("convs", other("LoKrConfig", target_modules=["conv2", "lin"], r=2, use_effective_conv2d=True)),
+    "lokr on convolutions": (
+        "convs", other("LoKrConfig", target_modules=["conv2", "lin"], r=2, use_effective_conv2d=True)
+    ),
     "ia3": ("llama", other("IA3Config", target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"])),
-    "ia3 with biases": ("bert", other("IA3Config", target_modules=["query", "intermediate.dense"], feedforward_modules=[])),
+    "ia3 with biases": (
+        "bert", other("IA3Config", target_modules=["query", "intermediate.dense"], feedforward_modules=[])
+    ),
     "ia3 on Conv1D": (
         "gpt2", other("IA3Config", target_modules=["c_attn", "mlp.c_proj"], feedforward_modules=["mlp.c_proj"])
     ),
     "LN tuning": ("llama", other("LNTuningConfig", target_modules=["input_layernorm"])),
-    "trainable tokens alone": ("llama", other("TrainableTokensConfig", target_modules=["embed_tokens"], token_indices=[2, 3])),
+    "trainable tokens alone": (
+        "llama", other("TrainableTokensConfig", target_modules=["embed_tokens"], token_indices=[2, 3])
+    ),
 }  # fmt: skip
 NEED_BASE = ("dora", "pissa", "olora", "vera")
 
