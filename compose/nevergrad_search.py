@@ -43,6 +43,7 @@ LARGEST = 1e20
 class Asker:
     """One optimizer over `len(start)` numbers within `bounds`, started at `start`.
 
+    `first_step` is the size of its first moves, in weight; by default nevergrad's, a sixth of the range.
     `budget` and `workers` are hints to the optimizer; the caller counts. Error: `SearchError` for a name that nevergrad
     does not have, or an optimizer that does not work here (a missing package, no parallel evaluations).
     """
@@ -56,6 +57,7 @@ class Asker:
         budget: int,
         workers: int,
         seed: int,
+        first_step: float | None = None,
     ) -> None:
         if optimizer not in ng.optimizers.registry:
             near = difflib.get_close_matches(optimizer, list(ng.optimizers.registry), n=3)
@@ -72,6 +74,8 @@ class Asker:
         self.finished = False
         self._asked: list[Any] = []
         parameter = ng.p.Array(init=np.asarray(start, dtype=float), lower=bounds[0], upper=bounds[1])
+        if first_step is not None:
+            parameter.set_mutation(sigma=first_step)
         parameter.random_state = np.random.RandomState(seed)
         with self._guarded():
             self._optimizer: Any = ng.optimizers.registry[optimizer](

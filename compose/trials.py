@@ -51,8 +51,8 @@ class Baselines:
 
 @dataclass(frozen=True)
 class Progress:
-    """After a batch: its `trials`, the lowest objective so far, and which adapters are searched (their positions; None
-    until the single adapters have been scored). `replayed`: the batch came from stored trials."""
+    """After a batch: its `trials`, the lowest objective so far, and which adapters are searched (their positions, best
+    first; None until the single adapters have been scored). `replayed`: the batch came from stored trials."""
 
     trials: tuple[Trial, ...]
     best: Trial

@@ -103,16 +103,23 @@ def _known(home: Home, known: Base, name: str) -> FoundBase:
             "path": lambda n: Path(n) if (Path(n) / "config.json").is_file() else None,
             "hub": _in_hugging_face_cache,
         }.get(other.kind, lambda _: None)(other.name)
-        if folder is not None and _is_still(folder, known):
+        if folder is not None and _holds(folder, known):
             return FoundBase(name, "hub", known.facts, folder)
     return FoundBase(name, "hub", known.facts, None)
 
 
-def _is_still(folder: Path, known: Base) -> bool:
+def _holds(folder: Path, known: Base) -> bool:
+    """The folder's files are still this base, not another model that was saved there since."""
     try:
-        return bool(fingerprint(folder).digest == known.facts.digest)
+        return same_model(_from_folder(folder, "", "path", None).facts, known.facts)
     except ComposeError:
         return False
+
+
+def same_model(one: BaseFacts, other: BaseFacts) -> bool:
+    """Equal architecture and shapes, and equal values where both were read."""
+    values = {one.tensors_digest, other.tensors_digest} - {None}
+    return one.digest == other.digest and len(values) < 2
 
 
 def _in_hugging_face_cache(name: str) -> Path | None:

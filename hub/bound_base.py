@@ -5,11 +5,10 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from compose.errors import ComposeError
-from hub.base_lookup import FoundBase, find_base
+from hub.base_lookup import FoundBase, find_base, same_model
 from hub.errors import UnknownBase
 from hub.home import Home
 from storage import bases
-from storage.bases import BaseFacts
 
 
 def recorded_base(session: Session, identity: str) -> FoundBase | None:
@@ -37,9 +36,3 @@ def bound_base(home: Home, identity: str, *, option: str) -> FoundBase:
             return found
     called = ", ".join(name.name for name in known.names) if known else identity[:12]
     raise UnknownBase(f"the files of the base model {called} are not on this machine, or were changed", remedy=option)
-
-
-def same_model(one: BaseFacts, other: BaseFacts) -> bool:
-    """Equal architecture and shapes, and equal values where both were read."""
-    values = {one.tensors_digest, other.tensors_digest} - {None}
-    return one.digest == other.digest and len(values) < 2

@@ -52,8 +52,8 @@ class Base:
 def ensure_base(session: Session, facts: BaseFacts, *, name: str = "", now: datetime | None = None) -> Base:
     """The base with these facts, made if it is new. `name` is how it was found.
 
-    Where the values were read, equal values decide. Where they were not, an equal digest is not enough (fine-tunes share
-    it): then it is a known base only under one of its own names. Values that are read later are added to the row.
+    Where the values were read, equal values decide. Where they were not, an equal digest is not enough (fine-tunes
+    share it): then it is a known base only under one of its own names. Values read later are added to the row.
     """
     row = match(session, facts, name=name)
     if row is None:

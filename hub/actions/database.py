@@ -35,6 +35,8 @@ def upgrade(settings: Settings) -> str:
 def check(settings: Settings, *, deep: bool = False) -> CheckReport:
     """Compare schema, rows and blobs; with `deep` also every blob's digest."""
     with opened_database(settings) as engine:
+        if migrations.current(engine) is None:
+            return CheckReport(str(settings.directory), (), ("the home is empty: no command has set it up yet",))
         try:
             migrations.check(engine)
         except SchemaOutdated as error:

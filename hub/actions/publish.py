@@ -69,11 +69,13 @@ def publish(
     exclude: Sequence[str] = (),
     contract: UsageContract | None = None,
     composition: Composition | None = None,
+    replace_all: bool = False,
 ) -> Published:
     """Publish the files of `directory` as a revision of `address` and move `main`.
 
-    With a folder in the address only that folder of the repo changes. `base` binds the adapters to a base model; ""
-    leaves it to the name in adapter_config.json, if that is known here; None leaves them unbound. Errors: malformed
+    With a folder in the address only that folder of the repo changes; without one, adapters in folders of their own
+    stay unless `directory` brings their folder, or `replace_all` is given. `base` binds the adapters to a base model;
+    "" leaves it to the name in adapter_config.json, if that is known here; None leaves them unbound. Errors: malformed
     adapters, pickles, a version that is or was other content; then nothing of the repo has changed.
     """
     check_target(address)
@@ -85,7 +87,7 @@ def publish(
     own_base = None if inspected else _own_base(home, directory, address)
     blobs = [home.blobs.put_file(file.source) for file in found]
     files = [_file(local, blob) for local, blob in zip(found, blobs, strict=True)]
-    upload = _Upload(address, tuple(files), tuple(blobs), inspected, own_base, composition)
+    upload = _Upload(address, tuple(files), tuple(blobs), inspected, own_base, composition, replace_all)
     with home.write() as session:
         return _commit(session, home, upload, number=number, message=message)
 
@@ -107,6 +109,8 @@ class _Upload:
     own_base: FoundBase | None
     """Set when the folder is a base model itself."""
     composition: Composition | None
+    replace_all: bool
+    """Nothing of the last revision stays."""
 
 
 def _inspect(
@@ -155,7 +159,7 @@ def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None
     blob_records.record(session, owner, upload.blobs)
     repo = _repo(session, address)
     head = _head(session, repo)
-    kept = _kept_files(session, head, upload.files, address.folder)
+    kept = [] if upload.replace_all else _kept_files(session, head, upload.files, address.folder)
     title = message.splitlines()[0] if message else f"Publish {address.adapter_id}"
     made = revisions.create_revision(
         session, repo, [*kept, *upload.files], parent=head.commit_id if head else None, author=home.account,
@@ -258,11 +262,15 @@ def _carry_facts(
 
 
 def _give_version(session: Session, repo: Repo, revision: Revision, number: int | None, *, created: bool) -> str:
-    """The version of this revision: the one asked for, the one it has, or the next one."""
-    if number is None and not created:
-        have = [v.name for v in versions.every(session, repo) if v.commit_id == revision.commit_id]
-        if have:
-            return have[-1]
+    """The version of this revision: the one it has, the one asked for, or the next one."""
+    have = [] if created else [v for v in versions.every(session, repo) if v.commit_id == revision.commit_id]
+    if have and number in (None, *(v.number for v in have)):
+        return have[-1].name if number is None else f"v{number}"
+    if have:
+        raise UsageError(
+            f"this content is {repo.full_name}@{have[-1].name} already; unchanged content gets no second version",
+            remedy=f"leave out --version, or name it otherwise: mixhub promote {repo.full_name}@{have[-1].name} ALIAS",
+        )
     try:
         return versions.give(session, repo, revision, number=number).name
     except VersionTaken as error:

@@ -41,6 +41,9 @@ def publish(
     version: Annotated[str, typer.Option(help="Version to give, v<number>; default: the next one.")] = "",
     message: Annotated[str, typer.Option("--message", "-m", help="What changed.")] = "",
     exclude: Annotated[list[str] | None, typer.Option(help="Shell pattern of files to leave out; repeatable.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Drop what DIR does not bring, also adapters in folders of their own.")
+    ] = False,
     prompt_template: Annotated[str, typer.Option(help="Usage contract: how an input is wrapped, with {input}.")] = "",
     labels: Annotated[Path | None, typer.Option(help="Usage contract: JSON file, label to text.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Usage contract: a stop string; repeatable.")] = None,
@@ -62,6 +65,7 @@ def publish(
             message=message,
             exclude=exclude or (),
             contract=contract,
+            replace_all=replace,
         )
     for note in done.notes:
         out.warn(note)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from hub.cli.output import JsonOption, Output, escape, table
@@ -31,6 +33,7 @@ def demo(
     *,
     every: Annotated[bool, typer.Option("--all", help="All held-out tasks, one row each.")] = False,
     home: Annotated[Path, typer.Option(help="Folder of the demo's own home.")] = DEFAULT_HOME,
+    svg: Annotated[Path | None, typer.Option(help="Also save what is printed as a picture.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Publish the shipped base and adapters, search a held-out task, compare, export, and load the result with PEFT."""
@@ -72,14 +75,30 @@ def demo(
         ]
     document = {**_as_dict(result), "exported": str(target), "peft": asdict(check) if check else None}
     out.result(document, *text)
+    if svg is not None:
+        save_picture(svg, text)
+
+
+def save_picture(path: Path, text: Sequence[RenderableType]) -> None:
+    """The printed text as an SVG that fetches no fonts."""
+    console = Console(record=True, width=88, file=io.StringIO(), highlight=False)
+    for item in text:
+        console.print(item)
+    drawn = console.export_svg(title="make demo")
+    path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")
 
 
 def _overview(results: Sequence[TaskResult]) -> Table:
-    columns = ("task", "operations", "base", "uniform", "best single", "lorahub", "default")
-    rows = [(r.task, r.operations, *(f"{row.exact_match:.2f}  {row.loss:.2f}" for row in r.rows)) for r in results]
-    means = [sum(r.rows[i].exact_match for r in results) / len(results) for i in range(5)]
-    rows.append(("mean exact match", "", *(f"{mean:.2f}      " for mean in means)))
-    return table("exact match and loss on test strings", columns, rows, right=columns[2:])
+    """Exact match of all five candidates, and the losses of those that do something."""
+    columns = ("task", "base", "uniform", "best single", "lorahub", "default")
+    rows = []
+    for result in results:
+        base, uniform, *others = result.rows
+        cells = (f"{row.exact_match:.2f} ({row.loss:.2f})" for row in others)
+        rows.append((result.task, f"{base.exact_match:.2f}", f"{uniform.exact_match:.2f}", *cells))
+    means = [sum(result.rows[i].exact_match for result in results) / len(results) for i in range(5)]
+    rows.append(("mean exact match", *(f"{mean:.2f}" + " " * 7 * (i > 1) for i, mean in enumerate(means))))
+    return table("exact match (loss) on test strings", columns, rows, right=columns[1:])
 
 
 def _as_dict(result: TaskResult) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """What the demo's content is: which pairs the base may see, which adapters there are, which tasks are held out.
 
-All pairs of `HELD_OUT` are tasks, the ones where mixing fails included. Not everything was chosen blind: the four partly
+All pairs of `HELD_OUT` are tasks, the ones where mixing fails included. Not all was chosen blind: the four partly
 instructed tasks are those of 24 that a prototype had tried, and one bad adapter was replaced after results were seen
 (one trained on shuffled outputs won on token loss, became "best single", and lowered the mean exact match by a fifth).
 To add an operation: put it in `operations`, give it a family here, and train again.

@@ -6,6 +6,7 @@ Everything goes through the same actions as the command line; only the compariso
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -96,28 +97,36 @@ def search_task(home: Home, adapters: list[Address], task: str, say: Say) -> Tas
 def export_and_check(home: Home, done: SearchDone, task: str, to: Path) -> PeftCheck:
     """Export the published mix to `to`, load it with PEFT on the plain base, and compare with our own scoring."""
     import torch
-    from peft import PeftModel
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     if done.composed is None:
         raise ValueError(f"the search of {task} published nothing to export")
     export(home, done.composed.published.address, to, force=True)
-    base = CONTENT / "base"
-    model = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(base), to).eval()
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = _peft_model(AutoModelForSeq2SeqLM.from_pretrained(CONTENT / "base"), to)
+    tokenizer = AutoTokenizer.from_pretrained(CONTENT / "base")
     test = read_examples(CONTENT / "tasks" / f"{task}.test.jsonl")
     scorer = _test_scorer(home, done, test)
-    ours = scorer.predictions(np.array([done.result.weights]))[0]
-    our_losses = scorer.example_losses(np.array([done.result.weights]))[0]
-    same, worst = 0, 0.0
+    weights = np.array([done.result.weights])
+    ours, our_losses = scorer.predictions(weights)[0], scorer.example_losses(weights)[0]
+    inputs = tokenizer([row.input for row in test], return_tensors="pt", padding=True)
+    labels = tokenizer([row.output for row in test], return_tensors="pt", padding=True).input_ids
     with torch.inference_mode():
-        for row, output, loss in zip(test, ours, our_losses, strict=True):
-            inputs = tokenizer(row.input, return_tensors="pt")
-            labels = tokenizer(row.output, return_tensors="pt").input_ids
-            generated = model.generate(**inputs, max_new_tokens=64, do_sample=False)
-            same += tokenizer.decode(generated[0], skip_special_tokens=True) == output
-            worst = max(worst, abs(float(model(**inputs, labels=labels).loss) - float(loss)))
-    return PeftCheck(same, len(test), worst)
+        generated = model.generate(**inputs, max_new_tokens=labels.shape[1], do_sample=False, num_beams=1)
+        logits = model(**inputs, labels=labels).logits
+    per_token = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+    real = labels != tokenizer.pad_token_id
+    losses = ((per_token * real).sum(1) / real.sum(1)).numpy()
+    theirs = tokenizer.batch_decode(generated, skip_special_tokens=True)
+    same = sum(mine == other for mine, other in zip(ours, theirs, strict=True))
+    return PeftCheck(same, len(test), float(np.abs(losses - our_losses).max()))
+
+
+def _peft_model(base: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        return PeftModel.from_pretrained(base, adapter).eval()
 
 
 def _search(home: Home, adapters: list[Address], few: Examples, into: Address, *, preset: str | None) -> SearchDone:

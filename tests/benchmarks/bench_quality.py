@@ -200,7 +200,8 @@ def report(benchmark: Benchmark, about: dict[str, Any]) -> Row:
     """The tables, printed, and what `--json` writes."""
     cells = benchmark.cells
     order = {method: i for i, method in enumerate(METHODS)}
-    cells.sort(key=lambda c: (c["draw"], c["task"], c["shots"], order[c["method"]]))
+    # a log may hold cells of methods that are gone, such as an earlier state of the search: they come last
+    cells.sort(key=lambda c: (c["draw"], c["task"], c["shots"], order.get(c["method"], len(order)), c["method"]))
     for shots in sorted({cell["shots"] for cell in cells}):
         print(f"\nMean test accuracy (%), {shots} examples\n\n{accuracy_table(cells, shots)}")
     parts = {"choosing": summaries(cells, "choosing"), "reporting": summaries(cells, "reporting")}

@@ -58,6 +58,15 @@ def test_unchanged_content_makes_no_revision_and_no_version(home: Home, write_lo
     assert commits(home, "team/a") == [first.commit_id]
 
 
+def test_unchanged_content_gets_no_second_version_when_one_is_asked_for(home: Home, write_lora: Write) -> None:
+    folder = write_lora("a")
+    publish(home, folder, at("team/a"))
+    assert publish(home, folder, at("team/a"), version="v1").created is False
+    with pytest.raises(UsageError, match="team/a@v1 already"):
+        publish(home, folder, at("team/a"), version="v9")
+    assert [version.name for version in show(home, at("team/a")).versions] == ["v1"]
+
+
 def test_going_back_to_old_content_is_a_new_revision_and_version(home: Home, write_lora: Write) -> None:
     one, two = write_lora("one", seed=1), write_lora("two", seed=2)
     done = [publish(home, folder, at("team/a")) for folder in (one, two, one)]
@@ -113,6 +122,15 @@ def test_publishing_to_one_folder_keeps_the_others_with_their_facts(
     root = publish(home, write_lora("root", seed=4), at("team/many"))
     assert root.version == "v4"
     assert [a.address for a in find(home)] == ["team/many", "team/many/one", "team/many/two"]
+
+
+def test_the_root_keeps_other_adapters_folders_unless_all_is_replaced(home: Home, write_lora: Write) -> None:
+    publish(home, write_lora("in-folder", seed=1), at("team/many/one"))
+    root = write_lora("root", seed=2)
+    publish(home, root, at("team/many"))
+    assert [a.address for a in find(home)] == ["team/many", "team/many/one"]
+    publish(home, root, at("team/many"), replace_all=True)
+    assert [a.address for a in find(home)] == ["team/many"]
 
 
 def test_a_file_that_left_the_folder_leaves_the_repo(home: Home, write_lora: Write) -> None:

@@ -151,7 +151,9 @@ def test_upgrading_is_repeatable_and_a_new_home_is_set_up_by_it(home: Home, tmp_
 
     assert database.upgrade(settings(home)) == migrations.HEAD == database.upgrade(settings(home))
     new = Settings(home=tmp_path / "new", database_url="", blobs_url="")
-    assert database.check(new).problems  # no schema yet
+    empty = database.check(new)
+    assert empty.problems == () and "empty" in empty.notes[0]
     database.upgrade(new)
-    assert database.check(new).problems == ()
+    report = database.check(new)
+    assert (report.problems, report.notes) == ((), ())
     assert (tmp_path / "new").stat().st_mode & 0o077 == 0
