@@ -24,7 +24,7 @@ from .methods.lorahub import COMPAT
 from .methods.params import Value
 from .peft_files import widest
 from .replacements import check_policies, mix_replacements
-from .truncate import squared_norm, truncate
+from .truncate import squared_norm, truncate_measured
 
 SIGN_NOTE = (
     "this merge is quadratic in the weights: f(w) = f(-w), one adapter at -1 counts as at +1, and a negative weight "
@@ -157,8 +157,8 @@ def _merge_module(
     some = next(one for one in factors if one is not None)
     found, meant = chosen.apply(factors, weights_at(weights, path), options)
     if max_rank is not None and found.rank > max_rank:
-        meant = squared_norm(found) if meant is None else meant
-        found = truncate(found, max_rank)
+        found, before = truncate_measured(found, max_rank)
+        meant = before if meant is None else meant
     norms = None if meant is None else (squared_norm(found), meant)
     return _Merged(replace(found, kind=some.kind, kernel=some.kernel), norms)
 
@@ -190,17 +190,11 @@ def _notes(method: str, weights: Sequence[Weight], multipliers: Mapping[str, Mul
 
 def _share(method: MergeMethod, modules: Iterable[_Merged]) -> float | None:
     """The share of the squared norm of what the method means that the merge keeps in `modules`."""
-    whole = kept = 0.0
-    cut = False
-    for one in modules:
-        norms = one.norms
-        if norms is None and method.level == "factor":
-            continue
-        cut = True
-        kept_here, whole_here = norms or (size := squared_norm(one.factors), size)
-        kept, whole = kept + kept_here, whole + whole_here
-    if not cut:
-        return None
+    known = list(modules)
+    if all(one.norms is None for one in known):
+        return None if method.level == "factor" else 1.0
+    norms = [one.norms or (size := squared_norm(one.factors), size) for one in known]
+    kept, whole = (sum(column) for column in zip(*norms, strict=True))
     return min(1.0, kept / whole) if whole > 0 else 1.0
 
 

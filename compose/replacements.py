@@ -2,7 +2,7 @@
 
 A policy per kind (`bias`, `modules_to_save`, `embedding`, `tokens`):
 - `error`: the default; kept where one adapter has it or all have the same, refused where they differ;
-- `take_from:NAME`: that adapter's tensors, and nobody else's;
+- `take_from:NAME`: the tensors of that adapter (by name, or by its number in the mix from 1), and nobody else's;
 - `delta_average`: base + sum w_i (value_i - base), the weights of the mix; needs the base model;
 - `drop`: left as in the base.
 A copy that equals the base's own tensor is no change and is left out, where the base is at hand to tell.
@@ -33,8 +33,23 @@ def check_policies(policies: Mapping[str, str], names: Sequence[str]) -> None:
         taken = policy.removeprefix(TAKE) if policy.startswith(TAKE) else None
         if taken is None and policy not in (ERROR, AVERAGE, DROP):
             raise BadMethod(f"{kind}: there is no policy {policy!r}", remedy=_choices(kind))
-        if taken is not None and taken not in names:
+        if taken is not None and taken not in (*names, *_numbers(names)):
             raise BadMethod(f"{kind}: {taken!r} is not in this mix", remedy=f"take it from one of: {', '.join(names)}")
+
+
+def numbered(policies: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """The same policies with every adapter named by its number in the mix, which a recipe keeps."""
+    numbers = dict(zip(names, _numbers(names), strict=True))
+    return {
+        kind: TAKE + numbers.get(policy.removeprefix(TAKE), policy.removeprefix(TAKE))
+        if policy.startswith(TAKE)
+        else policy
+        for kind, policy in policies.items()
+    }
+
+
+def _numbers(names: Sequence[object]) -> list[str]:
+    return [str(number) for number, _ in enumerate(names, 1)]
 
 
 def mix_replacements(
@@ -46,6 +61,8 @@ def mix_replacements(
 ) -> dict[str, Replacement]:
     """Tensor name -> what the mix replaces it by. An adapter of weight 0 does not count."""
     mixed: dict[str, Replacement] = {}
+    takes = numbered(policies, [adapter.name for adapter in adapters])
+    numbers = {id(adapter): number for adapter, number in zip(adapters, _numbers(adapters), strict=True)}
     for name in sorted({name for adapter in adapters for name in adapter.replaced}):
         holders = [
             (adapter, weight_at(weight, name.rpartition(".")[0]), adapter.replaced[name])
@@ -53,21 +70,25 @@ def mix_replacements(
             if name in adapter.replaced
         ]
         holders = [h for h in holders if h[1] != 0 and not _is_copy(name, h[2], base)]
-        found = _decide(name, holders, policies, base) if holders else None
+        found = _decide(name, holders, takes, numbers, base) if holders else None
         if found is not None:
             mixed[name] = found
     return mixed
 
 
 def _decide(
-    name: str, holders: Sequence[Holder], policies: Mapping[str, str], base: BaseWeights | None
+    name: str,
+    holders: Sequence[Holder],
+    policies: Mapping[str, str],
+    numbers: Mapping[int, str],
+    base: BaseWeights | None,
 ) -> Replacement | None:
     kind = holders[0][2].kind
     policy = policies.get(kind, ERROR)
     if policy == DROP:
         return None
     if policy.startswith(TAKE):
-        return next((r for adapter, _, r in holders if adapter.name == policy.removeprefix(TAKE)), None)
+        return next((r for adapter, _, r in holders if numbers[id(adapter)] == policy.removeprefix(TAKE)), None)
     if policy == AVERAGE:
         return _average(name, holders, base)
     first = holders[0][2]

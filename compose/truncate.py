@@ -20,13 +20,19 @@ FULL_SVD = 768
 
 def truncate(factors: Factors, rank: int) -> Factors:
     """The same change at `rank` or the rank bound of the factors, whichever is less; scaling 1."""
+    return truncate_measured(factors, rank)[0]
+
+
+def truncate_measured(factors: Factors, rank: int) -> tuple[Factors, float]:
+    """`truncate`, and the squared norm of the change before: the sum of the squares of all its singular values."""
     # float64: the two R factors are multiplied, and small singular values would drown in float32's noise
     q_b, r_b = torch.linalg.qr(factors.scaling * factors.B.double())
     q_a, r_a = torch.linalg.qr(factors.A.double().T)
     u, values, vt = torch.linalg.svd(r_b @ r_a.T, full_matrices=False)
     keep = min(rank, values.numel())
     a, b = balanced(q_b @ u[:, :keep], values[:keep], vt[:keep] @ q_a.T)
-    return replace(factors, A=a.to(factors.A.dtype), B=b.to(factors.B.dtype), scaling=1.0)
+    cut = replace(factors, A=a.to(factors.A.dtype), B=b.to(factors.B.dtype), scaling=1.0)
+    return cut, values.square().sum().item()
 
 
 def canonical(factors: Factors) -> Factors:

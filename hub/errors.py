@@ -37,3 +37,7 @@ class WouldOverwrite(HubError, FileExistsError):
 
 class NotReproduced(HubError):
     """A recipe was followed but the bytes differ from the recorded ones."""
+
+
+class PushFailed(HubError):
+    """Another hub did not take an upload; the message has its own words."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..adapter import Factors
 from ..errors import BadMethod
-from ..truncate import factor_dense, squared_norm
+from ..truncate import factor_dense
 from .breadcrumbs import breadcrumbs
 from .core_space import core_space
 from .dare import dare_linear, dare_ties
@@ -30,7 +30,7 @@ from .magnitude_prune import magnitude_prune
 from .params import DENSE_RANK, NORMALIZE, RANK, SCALE, SEED, Param, Value, consensus, density
 from .peft_linear import peft_linear
 from .slerp import slerp
-from .svd import svd
+from .svd import svd, svd_measured
 from .task_arithmetic import task_arithmetic
 from .ties import ties
 
@@ -52,8 +52,8 @@ class MergeMethod:
     summary: str
     reference: str
     params: tuple[Param, ...] = ()
-    truncates: bool = False
-    """The result may keep less than the method means; merge() then reports the retained energy."""
+    measured: Callable[..., tuple[Factors, float]] | None = None
+    """As `function`, where it may keep less than it means: with the squared norm of what it means."""
     nonlinear: bool = False
 
     def resolve(self, given: Mapping[str, object]) -> dict[str, Value]:
@@ -76,8 +76,10 @@ class MergeMethod:
             matrix: Tensor = self.function(factors, weights, **{k: v for k, v in options.items() if k != "rank"})
             bound = rank if isinstance(rank, int) else sum(f.rank for f in factors if f is not None)
             return factor_dense(matrix, bound), matrix.double().square().sum().item()
+        if self.measured is not None:
+            return self.measured(factors, weights, **options)
         merged: Factors = self.function(factors, weights, **options)
-        return merged, squared_norm(exact(factors, weights)) if self.truncates else None
+        return merged, None
 
     def _only(self, given: Mapping[str, object]) -> None:
         names = [param.name for param in self.params]
@@ -118,7 +120,7 @@ METHODS: dict[str, MergeMethod] = _table(
         summary="the weighted sum of the deltas, cut to a small rank by singular values",
         reference="Eckart and Young 1936, PEFT svd",
         params=(RANK,),
-        truncates=True,
+        measured=svd_measured,
     ),
     MergeMethod(
         name="peft-linear",

@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..adapter import Factors
-from ..truncate import truncate
+from ..truncate import truncate_measured
 from .exact import exact
 
 
 def svd(factors: Sequence[Factors | None], weights: Sequence[float], *, rank: int | None = None) -> Factors:
     """Merge one module at `rank` (default: the largest rank of the inputs); never more than the exact rank bound."""
+    return svd_measured(factors, weights, rank=rank)[0]
+
+
+def svd_measured(
+    factors: Sequence[Factors | None], weights: Sequence[float], *, rank: int | None = None
+) -> tuple[Factors, float]:
+    """`svd`, and the squared norm of the exact merge."""
     wanted = rank if rank is not None else max(f.rank for f in factors if f is not None)
-    return truncate(exact(factors, weights), wanted)
+    return truncate_measured(exact(factors, weights), wanted)

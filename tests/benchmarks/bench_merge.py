@@ -5,9 +5,9 @@
 - linear, cat: 20 adapters of rank 16 on all linear layers of two blocks in the shape of a 7B Llama, loaded before;
   PEFT's `add_weighted_adapter` against `merge` with `peft-linear` and `exact`.
 - svd: the same on one projection of 2048 x 2048, as PEFT decomposes the dense delta.
-- fused: from the files of a base in the shape of a 0.5B model (bfloat16, several shards) and one adapter to the files of
-  the fused base; loading, `merge_and_unload` and `save_pretrained` against `fuse`. Each in a process of its own; the peak
-  is the largest resident memory less that before the work began, over the size of the largest shard.
+- fused: from the files of a base in the shape of a 0.5B model (bfloat16, several shards) and one adapter to the files
+  of the fused base; loading, `merge_and_unload` and `save_pretrained` against `fuse`. Each in a process of its own; the
+  peak is the largest resident memory less that before the work began, over the size of the largest shard.
 
 Times are wall seconds with one torch thread; the median of the rounds. Results are compared before anything is timed.
 """
