@@ -13,6 +13,7 @@ def push_folder(folder: Path, repo_id: str, *, endpoint: str = "", private: bool
     The token is that of huggingface_hub (HF_TOKEN, or `hf auth login`). `PushFailed` says what the other side said.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the root of what its transport raises
 
     api = HfApi(endpoint=endpoint or None)
     try:
@@ -20,7 +21,7 @@ def push_folder(folder: Path, repo_id: str, *, endpoint: str = "", private: bool
         commit = api.upload_folder(
             repo_id=made.repo_id, folder_path=folder, commit_message=message or "Upload with mixhub"
         )
-    except (OSError, ValueError) as error:  # what huggingface_hub raises: HTTP errors, names, no network
+    except (HTTPError, OSError, ValueError) as error:
         said = " ".join(str(error).split())
         raise PushFailed(
             f"cannot push to {repo_id} at {api.endpoint}: {said}",
