@@ -80,6 +80,11 @@ def _lora(path: str, parts: Parts, source: Source) -> ModuleShape:
     if b[1] != rank:
         raise MalformedAdapter(f"{source.owner}: {grouped}; expected lora_B with {rank} columns")
     _check_rank(path, rank, source)
+    if source.config.raw.get("use_dora") and "magnitude" not in parts:
+        raise MalformedAdapter(
+            f"{source.owner}: {path} has no lora_magnitude_vector, adapter_config.json says DoRA",
+            remedy="save it again, or set use_dora to false if it is plain LoRA",
+        )
     for name, size in (("lora_bias", b[0]), ("magnitude", b[0])):
         if name in parts and prod(parts[name].shape) != size:
             raise source.refuse(path, f"{name} is {list(parts[name].shape)}", f"{size} values")
