@@ -38,14 +38,16 @@ SEEDS: list[tuple[dict[str, Any], dict[str, list[int]]]] = [
      {f"{P}.lora_embedding_A": [2, 6], f"{P}.lora_embedding_B": [5, 2], "base_model.model.head.weight": [3, 3],
       "base_model.model.e.token_adapter.trainable_tokens_delta": [2, 4]}),
     ({"peft_type": "LORA", "r": 2, "use_dora": True, "bias": "all"},
-     {f"{P}.lora_A.weight": [2, 6, 3, 3], f"{P}.lora_B.weight": [5, 2, 1, 1], f"{P}.lora_magnitude_vector": [1, 5, 1, 1]}),
+     {f"{P}.lora_A.weight": [2, 6, 3, 3], f"{P}.lora_B.weight": [5, 2, 1, 1],
+      f"{P}.lora_magnitude_vector": [1, 5, 1, 1]}),
     ({"peft_type": "ADALORA", "r": 2, "init_r": 4, "lora_alpha": 4},
      {f"{P}.lora_A": [2, 6], f"{P}.lora_B": [5, 2], f"{P}.lora_E": [2, 1]}),
     ({"peft_type": "VERA", "r": 2, "projection_prng_key": 3},
      {f"{P}.vera_lambda_b": [5], f"{P}.vera_lambda_d": [2], "base_model.vera_A": [2, 6], "base_model.vera_B": [5, 2]}),
     ({"peft_type": "LOHA", "r": 2, "alpha": 4},
      {f"{P}.hada_{x}": s for x, s in (("w1_a", [5, 2]), ("w1_b", [2, 6]), ("w2_a", [5, 2]), ("w2_b", [2, 6]))}),
-    ({"peft_type": "LOKR", "r": 2, "alpha": 4}, {f"{P}.lokr_w1": [2, 2], f"{P}.lokr_w2_a": [3, 2], f"{P}.lokr_w2_b": [2, 3]}),
+    ({"peft_type": "LOKR", "r": 2, "alpha": 4},
+     {f"{P}.lokr_w1": [2, 2], f"{P}.lokr_w2_a": [3, 2], f"{P}.lokr_w2_b": [2, 3]}),
     ({"peft_type": "IA3", "feedforward_modules": []}, {f"{P}.ia3_l": [5, 1]}),
 ]  # fmt: skip
 ODD: list[Any] = [
@@ -116,7 +118,9 @@ def flip(raw: bytes, dice: random.Random) -> bytes:
 def describe_bytes(config: bytes, weights: Path) -> None:
     parsed = parse_config(config, owner="a")
     headers = read_header(weights)
-    describe_tensors(parsed, headers, "a", alphas=read_alphas(weights, headers, "a"), base_shapes={"layer.q.weight": (5, 6)})
+    describe_tensors(
+        parsed, headers, "a", alphas=read_alphas(weights, headers, "a"), base_shapes={"layer.q.weight": (5, 6)}
+    )
 
 
 def expect_clean(number: int, work: Callable[[], object]) -> bool:

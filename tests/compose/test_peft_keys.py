@@ -50,7 +50,9 @@ def test_names_of_unknown_layers_are_kept_and_strangers_are_none() -> None:
     assert parse_key("base_model.model.q.lora_C") is None
 
 
-@pytest.mark.parametrize("path", ["down_blocks.0.attentions.1.proj_in", "text_encoder.text_model.encoder.layers.0.mlp.fc1"])
+@pytest.mark.parametrize(
+    "path", ["down_blocks.0.attentions.1.proj_in", "text_encoder.text_model.encoder.layers.0.mlp.fc1"]
+)
 def test_kohyas_names_come_back(path: str) -> None:
     assert module_path(kohya_name(path)) == path
 
