@@ -188,9 +188,7 @@ def test_blocks_of_any_size_give_the_same_bytes(
         assert name in whole.changed or torch.equal(weight, two[name])
 
 
-def test_a_sum_that_the_dtype_cannot_hold_is_refused_and_nothing_is_written(
-    save: Save, random_adapter: Callable[..., LoraAdapter], tmp_path: Path
-) -> None:
+def test_a_sum_that_the_dtype_cannot_hold_is_refused_and_nothing_is_written(save: Save, tmp_path: Path) -> None:
     huge = Factors(torch.full((1, 16), 1e4), torch.full((16, 1), 1e4))
     with pytest.raises(BaseModelError, match="cannot hold"):
         fuse(

@@ -51,8 +51,8 @@ SEEDS: list[tuple[dict[str, Any], dict[str, list[int]]]] = [
     ({"peft_type": "IA3", "feedforward_modules": []}, {f"{P}.ia3_l": [5, 1]}),
 ]  # fmt: skip
 ODD: list[Any] = [
-    None, True, -1, 0, 1, 3, 10**30, 2**63, -(2**63), 1e400, 1.5, "", "LORA", "pissa", "(((a+)+)+)$", "\ud800", "\0", [],
-    [[]], {}, {"a": 1}, {"": -1}, {"(": 2}, [1, "x"], "a" * 5000,
+    None, True, -1, 0, 1, 3, 10**30, 2**63, -(2**63), 1e400, 1.5, "", "LORA", "pissa", "(((a+)+)+)$", "\ud800", "\0",
+    [], [[]], {}, {"a": 1}, {"": -1}, {"(": 2}, [1, "x"], "a" * 5000,
 ]  # fmt: skip
 
 
