@@ -17,7 +17,11 @@ from .module_shapes import ModuleShape
 if TYPE_CHECKING:
     from .adapter import Factors, LoraAdapter
 
-ALLOW_UNBOUND = "check that they are for the same base, then pass --allow-unbound"
+ALLOW_UNBOUND = (
+    "make the base known (mixhub publish DIR NAME, or mixhub base add DIR --known-as NAME) and publish the adapter "
+    "again; or, if you are sure that it is the same base, pass --allow-unbound"
+)
+OTHER_BASE = "mix only adapters of one base model; --allow-unbound mixes them all the same"
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,8 @@ def _bases(
         if digest == expected:
             continue
         said = f"unknown ({adapter.base_model or 'no name given'})" if digest is None else digest[:12]
-        found.append(Difference(severity, adapter.name, "base model", said, expected[:12], ALLOW_UNBOUND))
+        remedy = ALLOW_UNBOUND if digest is None else OTHER_BASE
+        found.append(Difference(severity, adapter.name, "base model", said, expected[:12], remedy))
     return found
 
 

@@ -50,11 +50,7 @@ class DefaultRun:
         best_first = sorted(range(count), key=lambda i: (singles[i].objective, i))
         self.searched = self._ledger.searched = tuple(best_first[:m])
         if m < count:
-            enough = baseline_count(count) + 2 * (count + 1)
-            what = ", ".join(self._names[i] for i in self.searched) if m else "none"
-            self.notes.append(
-                f"The budget lets {m} of {count} adapters be searched ({what}); --budget {enough} searches all."
-            )
+            self.notes.append(self._small_budget_note())
         if m and self._ledger.left:
             self._ask_and_tell()
 
@@ -76,6 +72,16 @@ class DefaultRun:
         if chosen.kind == "single":
             return self._names[chosen.weights.index(1.0)]
         return None if chosen.kind == "ask" else chosen.kind
+
+    def _small_budget_note(self) -> str:
+        count = len(self._names)
+        enough = baseline_count(count) + 2 * (count + 1)
+        if not self.searched:
+            whom = "its weight" if count == 1 else f"the weights of all {count} adapters"
+            return f"The baselines leave too little of the budget to search a mix; --budget {enough} searches {whom}."
+        what = ", ".join(self._names[i] for i in self.searched)
+        lets = f"The budget lets {len(self.searched)} of {count} adapters be searched ({what})"
+        return f"{lets}; --budget {enough} searches all."
 
     def _score_baselines(self) -> list[Trial]:
         """One batch; gives the trials of the single adapters, in order."""
@@ -134,16 +140,17 @@ class DefaultRun:
 
 
 def baseline_count(adapters: int) -> int:
-    """Evaluations before anything is searched: base, uniform and each adapter; uniform of one adapter is itself."""
+    """Points scored before anything is searched: base, uniform and each adapter; uniform of one adapter is itself."""
     return adapters + 2 if adapters > 1 else 2
 
 
 def check_budget(budget: int, adapters: int) -> None:
-    """`SearchError` with the smallest budget that works, where this one does not allow the baselines."""
-    needed = baseline_count(adapters)
+    """`SearchError` with the smallest budget that works: base, uniform and each adapter, also of one."""
+    needed = adapters + 2
     if budget < needed:
+        singles = "the single adapter" if adapters == 1 else f"{adapters} single adapters"
         raise SearchError(
-            f"a budget of {budget} is too small: base, uniform and {adapters} single adapters come first",
+            f"a budget of {budget} is too small: base, uniform and {singles} come first",
             remedy=f"use --budget {needed} or more",
         )
 

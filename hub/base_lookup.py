@@ -22,8 +22,9 @@ from storage import bases
 from storage.bases import Base, BaseFacts
 from storage.errors import Conflict, NotFound
 
-DIGEST_VALUES_UP_TO = 512 * 2**20
-"""Bytes of weights that are read to compare the values too; larger models are compared by architecture and shapes."""
+READ_WHOLE_UP_TO = 512 * 2**20
+"""Bytes of weights that are read whole to tell bases apart; of larger ones SAMPLE bytes of each tensor are."""
+SAMPLE = 64 * 2**10
 
 
 @dataclass(frozen=True)
@@ -47,25 +48,25 @@ class FoundBase:
         return None if known is None else known.identity
 
 
-def find_base(home: Home, name: str, *, digest_values: bool | None = None) -> FoundBase | None:
+def find_base(home: Home, name: str) -> FoundBase | None:
     """The base that `name` means here; None when nothing is found. Errors: a folder that is not a readable base."""
     in_home = _base_repo(home, name)
     if in_home is not None:
-        return _from_folder(in_home, name, "repo", digest_values)
+        return _from_folder(in_home, name, "repo")
     path = Path(name).expanduser()
     if (path / "config.json").is_file():
-        return _from_folder(path, str(path.resolve()), "path", digest_values)
+        return _from_folder(path, str(path.resolve()), "path")
     with home.read() as session:
         known = bases.find_base(session, name)
     if known is not None:
         return _known(home, known, name)
     cached = _in_hugging_face_cache(name)
-    return None if cached is None else _from_folder(cached, name, "hub", digest_values)
+    return None if cached is None else _from_folder(cached, name, "hub")
 
 
-def require_base(home: Home, name: str, *, digest_values: bool | None = None) -> FoundBase:
+def require_base(home: Home, name: str) -> FoundBase:
     """As `find_base`; `UnknownBase` says where it was looked for."""
-    found = find_base(home, name, digest_values=digest_values)
+    found = find_base(home, name)
     if found is None:
         raise UnknownBase(
             f"the base model '{name}' is not a repo of this home, a folder, a known name, or in the Hugging Face cache",
@@ -74,11 +75,10 @@ def require_base(home: Home, name: str, *, digest_values: bool | None = None) ->
     return found
 
 
-def _from_folder(folder: Path, name: str, kind: str, digest_values: bool | None) -> FoundBase:
+def _from_folder(folder: Path, name: str, kind: str) -> FoundBase:
     print_ = fingerprint(folder)
-    if digest_values is None:
-        digest_values = sum(f.stat().st_size for f in folder.glob("*.safetensors")) <= DIGEST_VALUES_UP_TO
-    values = tensors_digest(folder) if digest_values else None
+    large = sum(f.stat().st_size for f in folder.glob("*.safetensors")) > READ_WHOLE_UP_TO
+    values = tensors_digest(folder, per_tensor=SAMPLE if large else None)
     facts = BaseFacts(print_.digest, print_.architecture, print_.shapes, print_.parameter_count, values)
     return FoundBase(name, kind, facts, folder)
 
@@ -111,7 +111,7 @@ def _known(home: Home, known: Base, name: str) -> FoundBase:
 def _holds(folder: Path, known: Base) -> bool:
     """The folder's files are still this base, not another model that was saved there since."""
     try:
-        return same_model(_from_folder(folder, "", "path", None).facts, known.facts)
+        return same_model(_from_folder(folder, "", "path").facts, known.facts)
     except ComposeError:
         return False
 

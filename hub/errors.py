@@ -1,7 +1,7 @@
 """Errors of the hub itself, and the one place that knows which errors of the other packages are the user's to read.
 
-`storage` and `compose` know neither each other nor this package, so each has a root of its own; `DOMAIN_ERRORS` is
-what a command line or a route catches, once.
+`storage` and `compose` know neither each other nor this package, so each has a root of its own with the same shape;
+`hub/cli/main.py` catches all three, once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class WouldOverwrite(HubError, FileExistsError):
 
 
 class NotReproduced(HubError):
-    """A recipe was followed but the bytes differ from the recorded ones."""
+    """What was written down earlier cannot be repeated: stored examples or a base model are not the recorded ones."""
 
 
 class PushFailed(HubError):

@@ -35,7 +35,7 @@ def collect_files(directory: Path, *, into: str = "", exclude: Sequence[str] = (
     if not directory.is_dir():
         raise BadUpload(f"'{directory}' is not a folder", remedy="give the folder that holds adapter_config.json")
     root = directory.resolve()
-    found = []
+    found, pickles = [], []
     for source in sorted(directory.rglob("*")):
         relative = source.relative_to(directory)
         if IGNORED_NAMES.intersection(relative.parts) or _excluded(relative, exclude):
@@ -43,9 +43,17 @@ def collect_files(directory: Path, *, into: str = "", exclude: Sequence[str] = (
         if source.is_dir() and not source.is_symlink():
             continue
         _refuse_links_out(source, root)
-        _refuse_pickle(source, relative)
+        if _is_pickle(source, relative):
+            pickles.append(relative)
+            continue
         path = "/".join((*(p for p in into.split("/") if p), *relative.parts))
         found.append(LocalFile(path=path, source=source, size=source.stat().st_size))
+    if pickles:
+        raise BadUpload(
+            f"{', '.join(p.as_posix() for p in pickles)}: a pickle runs code when loaded; mixhub never stores one",
+            remedy="save weights as safetensors, or leave out: "
+            + " ".join(f"--exclude '{name}'" for name in sorted({p.name for p in pickles})),
+        )
     if not found:
         raise BadUpload(f"'{directory}' holds no files to publish", remedy="check the folder and --exclude")
     return found
@@ -68,12 +76,8 @@ def _refuse_links_out(source: Path, root: Path) -> None:
         raise BadUpload(f"'{source}' is a link that leads out of the folder", remedy="copy the file or add --exclude")
 
 
-def _refuse_pickle(source: Path, relative: Path) -> None:
+def _is_pickle(source: Path, relative: Path) -> bool:
     with source.open("rb") as file:
         start = file.read(4096)
     zipped_pickle = start.startswith(b"PK\x03\x04") and b"/data.pkl" in start
-    if relative.suffix.lower() in PICKLE_SUFFIXES or start.startswith(_PICKLE_MAGIC) or zipped_pickle:
-        raise BadUpload(
-            f"'{relative.as_posix()}' is a pickle, which runs code when it is loaded; mixhub never stores one",
-            remedy=f"save weights as safetensors, or leave it out: --exclude '{relative.name}'",
-        )
+    return relative.suffix.lower() in PICKLE_SUFFIXES or start.startswith(_PICKLE_MAGIC) or zipped_pickle

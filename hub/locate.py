@@ -68,6 +68,19 @@ def locate_adapter(session: Session, address: Address) -> Pinned:
     return pinned
 
 
+def locate_pinned(session: Session, address: Address) -> Pinned:
+    """As `locate_adapter`, for an address with a full commit id that was written down earlier, in a recipe or a search:
+    its repo may have been renamed or deleted since."""
+    try:
+        return locate_adapter(session, address)
+    except NotFound:
+        revision = revisions.of_commit(session, address.revision)
+        if revision is None:
+            raise
+        repo = repos.by_id(session, revision.repo_id)
+        return Pinned(address, repo, revision, tuple(revisions.files_of(session, revision)))
+
+
 def adapter_folders(files: tuple[File, ...]) -> list[str]:
     """The folders that hold an adapter_config.json; the empty string is the root."""
     paths = (Path(file.path) for file in files)

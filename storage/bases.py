@@ -17,6 +17,8 @@ from storage.models import BaseNameRow, BaseRow
 from storage.upsert import insert_missing
 
 MAX_NAME = 1024
+MOVING = ("path", "repo")
+"""Kinds of names that may come to mean another base: other files were saved there, or published there."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,9 @@ def match(session: Session, facts: BaseFacts, *, name: str = "") -> Base | None:
 
 
 def add_name(session: Session, base: Base, name: str, *, kind: str, now: datetime | None = None) -> Base:
-    """Let `name` mean this base. A path that meant another base means this one from now on.
+    """Let `name` mean this base. A path or repo that meant another base means this one from now on.
 
-    Raises Conflict when the name, not being a path, means another base.
+    Raises Conflict when a name of another kind means another base.
     """
     if not name or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME or "\0" in name:
         raise InvalidName(f"The name of a base must have 1 to {MAX_NAME} bytes and no NUL: {name[:80]!r}.")
@@ -103,12 +105,12 @@ def add_name(session: Session, base: Base, name: str, *, kind: str, now: datetim
     row = session.scalars(select(BaseNameRow).where(BaseNameRow.name == name).with_for_update()).one()
     if row.base_id != base.id:
         known = session.get_one(BaseRow, row.base_id)
-        if not (row.kind == kind == "path"):
+        if not (row.kind == kind and kind in MOVING):
             raise Conflict(
                 f"The name {name!r} means another base already: {known.identity[:12]}, not {base.identity[:12]}.",
                 expected=known.identity,
                 found=base.identity,
-                remedy="Give --base a path, or another name.",
+                remedy="Take another name; `mixhub base ls` lists those that are taken.",
             )
         session.execute(update(BaseNameRow).where(BaseNameRow.name == name).values(base_id=base.id))
     return _base(session, session.get_one(BaseRow, base.id))

@@ -76,6 +76,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     _enter_wal(connection)
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA recursive_triggers=ON")  # else INSERT OR REPLACE deletes without asking the triggers
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:

@@ -136,6 +136,14 @@ def resolve(session: Session, repo: Repo, name: str = MAIN) -> Revision:
     return found
 
 
+def of_commit(session: Session, commit_id: str) -> Revision | None:
+    """The revision with this full commit id in any repo, deleted ones included: commit ids hold the repo's uuid.
+
+    For what was pinned earlier only. It asks nobody whether the reader may see the repo.
+    """
+    return _one(session, RevisionRow.commit_id == commit_id)
+
+
 def by_id(session: Session, revision_id: int) -> Revision:
     found = _one(session, RevisionRow.id == revision_id)
     if found is None:

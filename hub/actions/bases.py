@@ -29,13 +29,13 @@ class KnownBase:
         return asdict(self)
 
 
-def add(home: Home, base: str, *, known_as: Sequence[str] = (), digest_tensors: bool = False) -> KnownBase:
+def add(home: Home, base: str, *, known_as: Sequence[str] = ()) -> KnownBase:
     """Record the base that `base` means here, and let every name of `known_as` mean it too.
 
     Names that adapters were trained under (`unsloth/x-bnb-4bit`, a path on another machine) bind those adapters when
     they are published. `Conflict` when a name means another base already.
     """
-    found = require_base(home, base, digest_values=digest_tensors or None)
+    found = require_base(home, base)
     with home.write() as session:
         row = found.record(session)
         for name in known_as:

@@ -21,7 +21,7 @@ from hub.base_lookup import FoundBase
 from hub.bound_base import recorded_base
 from hub.errors import UsageError
 from hub.home import Home
-from hub.locate import Pinned, locate_adapter
+from hub.locate import Pinned, locate_adapter, locate_pinned
 from hub.read_parts import base_of_parts, read_parts
 from storage import adapters as adapter_rows
 from storage.adapters import AdapterFacts
@@ -128,7 +128,8 @@ def remake(home: Home, recipe_file: Path, into: Address | None, *, base: str = "
         raise UsageError("--as is missing", remedy="name the result: --as namespace/name")
     check_target(into)
     recipe = read_recipe(recipe_file / RECIPE_FILE if recipe_file.is_dir() else recipe_file)
-    pinned = pin_parts(home, [_parent_address(p.address, p.commit, p.folder) for p in recipe.parents])
+    addresses = [_parent_address(p.address, p.commit, p.folder) for p in recipe.parents]
+    pinned = pin_parts(home, addresses, pinned_before=True)
     weights = weights_of(recipe)
     tensors = base_of_parts(home, pinned, base) if recipe.base else None
     with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
@@ -141,15 +142,19 @@ def remake(home: Home, recipe_file: Path, into: Address | None, *, base: str = "
     return Composed(published, _parts(pinned, weights), recipe.method, None, published.notes)
 
 
-def pin_parts(home: Home, addresses: Sequence[Address], *, names: Sequence[str] = ()) -> list[PinnedPart]:
+def pin_parts(
+    home: Home, addresses: Sequence[Address], *, names: Sequence[str] = (), pinned_before: bool = False
+) -> list[PinnedPart]:
     """Fix the revision of every address and bring the files to this machine's disk. Each adapter may occur once.
 
-    `names` says what to call them; by default as the addresses are written.
+    `names` says what to call them; by default as the addresses are written. `pinned_before`: the addresses hold commit
+    ids that a recipe or a search wrote down, so that a repo that was deleted since still serves.
     """
+    find = locate_pinned if pinned_before else locate_adapter
     parts = []
     for address, name in zip(addresses, names or map(str, addresses), strict=True):
         with home.read() as session:
-            pinned = locate_adapter(session, address)
+            pinned = find(session, address)
             facts = adapter_rows.facts_of(session, pinned.revision, address.folder)
         if facts is None or pinned.revision.state == "broken":
             state = f"{pinned.revision.state}: {pinned.revision.reason}"

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from hub.address import Address
 from hub.errors import UsageError
 from hub.home import Home
-from storage import names, repos, versions
+from storage import aliases, names, repos, versions
+from storage.errors import PinnedRevision
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,12 @@ class Deleted:
         return asdict(self)
 
 
-def delete(home: Home, address: Address) -> Deleted:
-    """Delete `ns/name@v3` or `ns/name`. The version's name will never be given to other content."""
+def delete(home: Home, address: Address, *, force: bool = False) -> Deleted:
+    """Delete `ns/name@v3` or `ns/name`. The version's name will never be given to other content.
+
+    `PinnedRevision` for a version that an alias or a mix needs, and, unless `force` is given, for a repo with aliases:
+    whoever uses `ns/name@prod` would find nothing. What mixes need of a deleted repo stays.
+    """
     if address.folder:
         raise UsageError(
             f"'{address}' is a folder; only versions and whole repos can be deleted",
@@ -32,6 +37,10 @@ def delete(home: Home, address: Address) -> Deleted:
     with home.write() as session:
         repo = repos.find(session, address.namespace, address.repo)
         if number is None:
+            named = tuple(f"{address}@{alias}" for alias in aliases.every(session, repo))
+            if named and not force:
+                users = ", ".join(named)
+                raise PinnedRevision(f"{address} is in use as {users}", pins=named, remedy="--force deletes it anyway")
             repos.delete(session, repo, actor=home.account)
             sentence = f"deleted {address}; mixes that it is part of keep what they need of it"
         else:

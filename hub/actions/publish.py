@@ -43,6 +43,8 @@ class Published:
     version: str
     created: bool
     """False: the content was there already, so no revision was made."""
+    versioned: bool
+    """A version was given: for a new revision, or for one that had none."""
     adapters: tuple[str, ...]
     """The folders that hold adapters; the empty string is the root."""
     notes: tuple[str, ...]
@@ -53,6 +55,7 @@ class Published:
             "commit": self.commit_id,
             "version": self.version,
             "created": self.created,
+            "versioned": self.versioned,
             "adapters": list(self.adapters),
             "notes": list(self.notes),
         }
@@ -83,11 +86,12 @@ def publish(
     found = collect_files(directory, into=address.folder, exclude=exclude)
     names.check_paths(file.path for file in found)
     given_base = require_base(home, base) if isinstance(base, str) and base else base
-    inspected = _inspect(home, address, found, given_base, contract or UsageContract())
+    given = contract or UsageContract()
+    inspected = _inspect(home, address, found, given_base, given)
     own_base = None if inspected else _own_base(home, directory, address)
     blobs = [home.blobs.put_file(file.source) for file in found]
     files = [_file(local, blob) for local, blob in zip(found, blobs, strict=True)]
-    upload = _Upload(address, tuple(files), tuple(blobs), inspected, own_base, composition, replace_all)
+    upload = _Upload(address, tuple(files), tuple(blobs), inspected, own_base, given, composition, replace_all)
     with home.write() as session:
         return _commit(session, home, upload, number=number, message=message)
 
@@ -108,6 +112,8 @@ class _Upload:
     inspected: tuple[Inspected, ...]
     own_base: FoundBase | None
     """Set when the folder is a base model itself."""
+    given: UsageContract
+    """What options said, as against the card."""
     composition: Composition | None
     replace_all: bool
     """Nothing of the last revision stays."""
@@ -166,24 +172,33 @@ def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None
         title=title, message=message,
     )  # fmt: skip
     if upload.own_base is not None:
-        upload.own_base.record(session)
+        base = upload.own_base.record(session)
+        bases.add_name(session, base, f"{address.adapter_id}@{made.revision.commit_id}", kind="repo")
     for one in upload.inspected:
         facts = replace(one.facts, base_identity=_bind(session, one))
         known = None if made.created else adapters.facts_of(session, made.revision, facts.folder)
-        adapters.record_facts(session, made.revision, _not_forgetting(known, facts))
+        adapters.record_facts(session, made.revision, _settled(known, facts, address=address, given=upload.given))
     if made.created:
         _carry_facts(session, head, made.revision, {one.facts.folder for one in upload.inspected}, kept)
         if upload.composition is not None:
             compositions.record(session, made.revision, upload.composition, folder=address.folder)
+    had = {v.name for v in versions.every(session, repo)}
     version = _give_version(session, repo, made.revision, number, created=made.created)
     return Published(
         address=address.at(version or made.revision.commit_id),
         commit_id=made.revision.commit_id,
         version=version,
         created=made.created,
+        versioned=version not in had,
         adapters=tuple(one.facts.folder for one in upload.inspected),
-        notes=tuple(note for one in upload.inspected for note in one.notes),
+        notes=(*_nothing_found(upload), *(note for one in upload.inspected for note in one.notes)),
     )
+
+
+def _nothing_found(upload: _Upload) -> list[str]:
+    if upload.inspected or upload.own_base is not None:
+        return []
+    return [f"{upload.address} holds neither an adapter ({ADAPTER_CONFIG}) nor a base model; it cannot be mixed"]
 
 
 def _bind(session: Session, one: Inspected) -> str | None:
@@ -202,17 +217,35 @@ def _bind(session: Session, one: Inspected) -> str | None:
     return base.identity
 
 
-def _not_forgetting(known: AdapterFacts | None, facts: AdapterFacts) -> AdapterFacts:
-    """What was said about the same bytes before holds until something else is said: the base and the usage contract."""
+def _settled(
+    known: AdapterFacts | None, facts: AdapterFacts, *, address: Address, given: UsageContract
+) -> AdapterFacts:
+    """The facts of bytes that are there already: what was left open may be said now, what was said stays.
+
+    `UsageError` for another base or another usage contract than those of the revision, which never changes.
+    """
     if known is None:
         return facts
+    if None not in (facts.base_identity, known.base_identity) and facts.base_identity != known.base_identity:
+        raise UsageError(
+            f"this content is published already, bound to the base {str(known.base_identity)[:12]}, not "
+            f"{str(facts.base_identity)[:12]}; a revision never changes",
+            remedy=f"publish it under another name than {address.adapter_id}",
+        )
     if facts.base_identity is None and known.base_identity is not None:
         facts = replace(
             facts, base_identity=known.base_identity, modules_matched=known.modules_matched,
             missing_modules=known.missing_modules,
         )  # fmt: skip
-    said = {name: value for name, value in vars(facts.usage).items() if value}
-    return replace(facts, usage=replace(known.usage, **said))
+    settled = {name: value for name, value in vars(known.usage).items() if value}
+    for name, value in vars(given).items():
+        if value and settled.get(name, value) != value:
+            raise UsageError(
+                f"this content is published already with the {name.replace('_', ' ')} {settled[name]!r}; a revision "
+                "never changes",
+                remedy="write it under 'mixhub:' in README.md, which makes a new version",
+            )
+    return replace(facts, usage=replace(facts.usage, **settled))
 
 
 def _repo(session: Session, address: Address) -> Repo:

@@ -129,7 +129,9 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
     options["bounds"] = tuple(options["bounds"]) if options["bounds"] else None
     addresses = [_pinned_address(adapter) for adapter in row.adapters]
     return SearchPlan(
-        parts=tuple(pin_parts(home, addresses, names=[adapter.full_name for adapter in row.adapters])),
+        parts=tuple(
+            pin_parts(home, addresses, names=[adapter.full_name for adapter in row.adapters], pinned_before=True)
+        ),
         examples=examples,
         labels=config["labels"],
         into=parse_address(config["into"]) if config["into"] else None,
@@ -146,19 +148,23 @@ def run(
     *,
     on_start: Callable[[str], None] | None = None,
     on_batch: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> SearchDone:
     """Score and store trials until the budget is used or Ctrl-C, then publish the best mix if `plan.into` is given.
 
     After Ctrl-C the result so far is returned (`result.stopped`) and the search can be resumed by its id, which
-    `on_start` is told before anything slow begins: a search that is killed can be resumed as well.
+    `on_start` is told before anything slow begins: a search that is killed can be resumed as well. `stop` is asked
+    after loading and after every batch, for a Ctrl-C whose KeyboardInterrupt was lost; once it is true, any error is
+    taken for its consequence and raised as KeyboardInterrupt.
     """
     began = time.perf_counter()
     row = _start(home, plan)
-    if on_start is not None:
-        on_start(row.uuid)
-    recorder = _Recorder(home, row, on_batch)
+    recorder = _Recorder(home, row, on_batch, stop)
     try:
+        if on_start is not None:
+            on_start(row.uuid)
         scorer = _scorer(plan)
+        recorder.check()
         options = plan.options
         result = search(
             [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
@@ -167,9 +173,12 @@ def run(
         )  # fmt: skip
         composed = None if result.stopped else _publish(home, plan, result)
     except BaseException as error:
-        status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        interrupted = isinstance(error, KeyboardInterrupt) or stop()
         with home.write() as session:
+            status = "stopped" if interrupted else "failed"
             searches.end(session, row, status=status, result={"error": str(error)})
+        if interrupted and not isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
         raise
     with home.write() as session:
         searches.end(session, row, status="stopped" if result.stopped else "finished", result=_outcome(result))
@@ -177,10 +186,12 @@ def run(
 
 
 class _Recorder:
-    """Stores each batch of trials as it is scored; replayed ones are there already."""
+    """Stores each batch of trials as it is scored; replayed ones are there already. Then looks whether to stop."""
 
-    def __init__(self, home: Home, row: searches.Search, tell: Callable[[Progress], None] | None) -> None:
-        self._home, self._row, self._tell = home, row, tell
+    def __init__(
+        self, home: Home, row: searches.Search, tell: Callable[[Progress], None] | None, stop: Callable[[], bool]
+    ) -> None:
+        self._home, self._row, self._tell, self._stop = home, row, tell, stop
         self._last = time.perf_counter()
 
     def record(self, progress: Progress) -> None:
@@ -195,6 +206,11 @@ class _Recorder:
                 )
         if self._tell is not None:
             self._tell(progress)
+        self.check()
+
+    def check(self) -> None:
+        if self._stop():
+            raise KeyboardInterrupt
 
 
 def _start(home: Home, plan: SearchPlan) -> searches.Search:

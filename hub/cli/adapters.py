@@ -17,6 +17,7 @@ from hub.address import parse_address
 from hub.card_facts import UsageContract
 from hub.cli.output import JsonOption, Output, facts_lines, table
 from hub.contract_options import read_contract
+from hub.errors import UsageError
 from hub.home import open_home
 from hub.settings import Settings
 
@@ -69,7 +70,7 @@ def publish(
         )
     for note in done.notes:
         out.warn(note)
-    verb = "published" if done.created else "unchanged"
+    verb = "published" if done.created else "published again, unchanged" if done.versioned else "unchanged"
     out.result(done.as_dict(), f"{verb} {done.address}  [dim]{done.commit_id[:12]}[/]")
 
 
@@ -136,13 +137,16 @@ def delete(
     address: AddressArgument,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also a repo that aliases name.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete a version (ns/name@v3) or a whole repo (ns/name). What an alias or a mix pins is refused or kept."""
     out = Output(as_json=as_json)
     target = parse_address(address)
-    if not yes and not as_json:
+    if not yes and as_json:
+        raise UsageError(f"deleting {target} needs a yes, and --json cannot ask", remedy="add --yes")
+    if not yes:
         typer.confirm(f"Delete {target}?", abort=True, err=True)
     with open_home(Settings()) as home:
-        done = delete_action.delete(home, target)
+        done = delete_action.delete(home, target, force=force)
     out.result(done.as_dict(), done.sentence)

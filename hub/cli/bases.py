@@ -26,15 +26,12 @@ def add(
         list[str] | None,
         typer.Option(help="Another name of the same base: a mirror, a path, a 4-bit variant; repeatable."),
     ] = None,
-    digest_tensors: Annotated[
-        bool, typer.Option("--digest-tensors", help="Also digest the values (reads the whole model).")
-    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a base model known, and add names to it. Adapters that name any of them are bound to it when published."""
     out = Output(as_json=as_json)
     with open_home(Settings()) as home:
-        known = base_actions.add(home, base, known_as=known_as or (), digest_tensors=digest_tensors)
+        known = base_actions.add(home, base, known_as=known_as or ())
     out.result(known.as_dict(), f"{known.identity[:12]}  {', '.join(known.names)}")
 
 

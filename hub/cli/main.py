@@ -53,7 +53,6 @@ for module in (adapters, compose, search, export, aliases, bases, database, demo
 def run() -> None:
     """Entry point: exit code 1 when something failed, 2 when it was asked for wrongly, 130 on Ctrl-C."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the bars of transformers would cut through ours
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars of libraries would mix with ours
     try:
         app()
     except _USAGE_ERRORS as error:

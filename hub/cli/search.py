@@ -9,14 +9,13 @@ import typer
 
 from hub.actions import search as search_action
 from hub.address import parse_address
+from hub.cli.interrupts import Interrupts, end_interrupted
 from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output
-from hub.cli.search_report import SearchProgress, report
+from hub.cli.search_report import SearchProgress, report, tell_how_to_go_on
 from hub.errors import UsageError
-from hub.home import open_home
+from hub.home import Home, open_home
 from hub.settings import Settings
-
-INTERRUPTED = 130
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +50,7 @@ def search(
 ) -> None:
     """Search mixing weights: mixhub search team/a team/b team/c --examples few.jsonl --as team/new"""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
+    with open_home(Settings()) as home, Interrupts() as interrupts:
         if resume:
             if adapters or examples:
                 raise UsageError(
@@ -84,11 +83,30 @@ def search(
                     device=device,
                 ),
             )
-        with SearchProgress(out, plan.options.budget) as progress:
-            done = search_action.run(home, plan, on_start=progress.tell_id, on_batch=progress.update)
-    report(out, done)
-    if done.result.stopped:
-        raise typer.Exit(INTERRUPTED)
+        interrupts.check()
+        done = carry_out(out, home, plan, interrupts)
+    if done is not None:
+        report(out, done)
+    if done is None or done.result.stopped:
+        end_interrupted()
+
+
+def carry_out(
+    out: Output, home: Home, plan: search_action.SearchPlan, interrupts: Interrupts
+) -> search_action.SearchDone | None:
+    """Run the search under a live line. None: Ctrl-C came before there was a result; how to go on has been said."""
+    progress = SearchProgress(out, plan.options.budget)
+    try:
+        with progress:
+            return search_action.run(
+                home, plan, on_start=progress.tell_id, on_batch=progress.update, stop=interrupts.asked
+            )
+    except KeyboardInterrupt:
+        if progress.uuid is None:
+            raise
+        out.result({"search": progress.uuid, "stopped": True, "published": None})
+        tell_how_to_go_on(out, progress.uuid)
+        return None
 
 
 def parse_bounds(text: str) -> tuple[float, float]:

@@ -31,6 +31,8 @@ class SearchProgress:
             transient=True,
         )
         self._out = out
+        self.uuid: str | None = None
+        """The search's id, once it has one."""
         self._task = self._bar.add_task("search", total=budget, best="loading the base and the adapters")
 
     def __enter__(self) -> SearchProgress:
@@ -43,6 +45,7 @@ class SearchProgress:
         self._bar.__exit__(kind, error, trace)
 
     def tell_id(self, uuid: str) -> None:
+        self.uuid = uuid
         self._out.say(f"search {uuid[:12]}; if it is interrupted: mixhub search --resume {uuid[:12]}")
 
     def update(self, batch: Batch) -> None:
@@ -69,9 +72,13 @@ def report(out: Output, done: SearchDone) -> None:
         text.append(f"{done.composed.verb} {published.address}  [dim]{published.commit_id[:12]}[/]")
     out.result(done.as_dict(), *text)
     if result.stopped:
-        out.say(f"stopped; the trials are kept. Continue with: mixhub search --resume {done.uuid[:12]}")
+        tell_how_to_go_on(out, done.uuid)
     elif done.plan.into is not None and done.composed is None:
         out.say("nothing was published: on these examples the base model alone is best")
+
+
+def tell_how_to_go_on(out: Output, uuid: str) -> None:
+    out.say(f"stopped; continue with: mixhub search --resume {uuid[:12]}")
 
 
 def compared(result: SearchResult) -> list[tuple[str, float]]:

@@ -315,9 +315,7 @@ def _create_bases_and_adapters() -> None:
         "base_name",
         sa.Column("name", sa.String(1024), nullable=False),
         sa.Column("base_id", sa.Integer(), nullable=False),
-        sa.Column(
-            "kind", sa.String(16), nullable=False, comment="a path may come to mean another base, the others may not"
-        ),
+        sa.Column("kind", sa.String(16), nullable=False, comment="paths and repos may come to mean another base"),
         _instant("created_at"),
         _choice("base_name", "kind", "hub", "path", "repo", "quantised"),
         sa.ForeignKeyConstraint(["base_id"], ["base.id"], name=op.f("fk_base_name_base_id"), ondelete="CASCADE"),
@@ -502,6 +500,10 @@ def _make_append_only(table: str) -> None:
         op.execute(
             f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE ON {table} "
             "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+        )
+        op.execute(
+            f"CREATE TRIGGER {table}_never_emptied BEFORE TRUNCATE ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
         )
         return
     for change in ("UPDATE", "DELETE"):

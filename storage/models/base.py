@@ -41,5 +41,5 @@ class BaseNameRow(Record):
 
     name: Mapped[str] = mapped_column(String(1024), primary_key=True)
     base_id: Mapped[int] = mapped_column(ForeignKey("base.id", ondelete="CASCADE"), index=True)
-    kind: Mapped[str] = mapped_column(String(16), comment="a path may come to mean another base, the others may not")
+    kind: Mapped[str] = mapped_column(String(16), comment="paths and repos may come to mean another base")
     created_at: Mapped[datetime]

@@ -96,7 +96,7 @@ def test_the_budget_is_kept_and_the_result_is_never_worse_than_a_baseline(
     adapters: int, extra: int, seed: int, workers: int, optimizer: str | None
 ) -> None:
     scorer = Quadratic.of(adapters, seed=seed)
-    budget = baseline_count(adapters) + extra
+    budget = adapters + 2 + extra
     result = run(scorer, budget=budget, seed=seed, workers=workers, optimizer=optimizer)
     assert result.evaluations == len(result.trials) == scorer.evaluations <= budget
     assert result.baselines is not None
@@ -162,19 +162,24 @@ def test_with_no_budget_beyond_the_baselines_they_alone_are_scored() -> None:
     scorer = Quadratic.of(3)
     result = run(scorer, budget=5)
     assert (result.evaluations, result.searched) == (5, ())
+    assert any("too little to search a mix; --budget 13 searches the weights of all 3" in note for note in result.notes)
+    assert len(run(Quadratic.of(3), budget=13).searched) == 3
+    assert any("--budget 6 searches its weight" in note for note in run(Quadratic.of(1), budget=3).notes)
+    assert run(Quadratic.of(1), budget=6).searched == (0,)
 
 
 def test_a_budget_below_the_baselines_is_refused_with_the_smallest_that_works() -> None:
     with pytest.raises(SearchError, match="--budget 6"):
         run(Quadratic.of(4), budget=5)
     assert run(Quadratic.of(4), budget=6).evaluations == 6
-    with pytest.raises(SearchError, match="--budget 2"):
-        run(Quadratic.of(1), budget=1)
+    with pytest.raises(SearchError, match="--budget 3"):
+        run(Quadratic.of(1), budget=2)
+    assert run(Quadratic.of(1), budget=3).evaluations == 2
 
 
 def test_one_adapter_is_its_own_uniform_mix_and_scored_once() -> None:
     scorer = Quadratic.of(1)
-    result = run(scorer, budget=2)
+    result = run(scorer, budget=3)
     np.testing.assert_array_equal(scorer.calls[0], [[0.0], [1.0]])
     assert result.baselines is not None and result.baselines.uniform == result.baselines.best_single
 

@@ -73,7 +73,7 @@ def test_examples_given_as_rows_are_checked_like_those_of_a_file(
     with Hub(home=home_folder) as hub:
         hub.publish(write_lora("a"), "team/a", base=str(tiny_t5))
         with pytest.raises(BadExamples, match=named):
-            hub.search(["team/a"], rows, budget=2)
+            hub.search(["team/a"], rows, budget=3)
 
 
 def test_two_spellings_of_one_address_are_named(home_folder: Path, write_lora: Write) -> None:

@@ -63,3 +63,13 @@ def test_a_dangling_link_an_empty_folder_and_a_missing_folder_are_refused(tmp_pa
     (tmp_path / "gone").symlink_to("nowhere")
     with pytest.raises(BadUpload, match="cannot be read"):
         collect_files(tmp_path)
+
+
+def test_all_pickles_are_named_at_once_with_one_line_that_leaves_them_out(tmp_path: Path) -> None:
+    for name in ("optimizer.pt", "checkpoint-1/optimizer.pt", "training_args.bin", "README.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    with pytest.raises(BadUpload, match=r"checkpoint-1/optimizer\.pt, optimizer\.pt, training_args\.bin") as caught:
+        collect_files(tmp_path)
+    assert caught.value.remedy.endswith("--exclude 'optimizer.pt' --exclude 'training_args.bin'")
+    assert [f.path for f in collect_files(tmp_path, exclude=["optimizer.pt", "training_args.bin"])] == ["README.md"]

@@ -6,6 +6,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -86,3 +87,72 @@ def test_a_killed_search_resumes_to_what_an_uninterrupted_one_finds(
     assert resumed["trials"] == whole["trials"] and resumed["weights"] == whole["weights"]
     digests = {mixhub("show", f"team/{n}", "--json").json["facts"]["weights sha256"] for n in ("killed", "whole")}
     assert len(digests) == 1
+
+
+STUBBORN = """
+import os, signal, sys, threading, time, weakref
+import numpy as np
+from hub.actions import search as action
+from hub.cli import main
+
+way = sys.argv.pop(1)
+
+class Held: pass
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+
+def lose_it():
+    held = Held()
+    finalizer = weakref.ref(held, lambda _: press())
+    del held
+
+class Scorer:
+    adapter_names = ("team/a", "team/b", "team/c"); token_counts = np.ones(1, dtype=int)
+    method = "lorahub"; method_params = {"fold": "balanced"}; calls = 0
+    def example_losses(self, weights):
+        self.calls += 1
+        if way == "lost while scoring" and self.calls == 5:
+            lose_it()
+        time.sleep(0.02)
+        return ((weights[:, None] - 0.3) ** 2).sum(-1)
+
+def load(plan):
+    if way == "lost while loading":
+        lose_it()
+    if way == "becomes another error":
+        try:
+            press()
+        except KeyboardInterrupt:
+            raise RuntimeError("a module is only half loaded")
+    if way == "leaves a thread":
+        threading.Thread(target=threading.Event().wait).start()
+        press()
+    if way == "pressed twice":
+        lose_it()
+        press()
+        time.sleep(60)
+    return Scorer()
+
+action._scorer = load
+main.run()
+"""
+
+
+@pytest.mark.parametrize(
+    "way", ["lost while loading", "lost while scoring", "becomes another error", "leaves a thread", "pressed twice"]
+)
+def test_a_ctrl_c_that_a_library_swallows_or_turns_into_another_error_still_stops_the_search(
+    few_shot: Path, home_folder: Path, way: str
+) -> None:
+    command = [sys.executable, "-c", STUBBORN, way, *map(str, words(few_shot, 100_000, "--workers=1"))]
+    ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=SECONDS)
+    assert ran.returncode == 130 and "Traceback" not in ran.stderr, ran.stderr
+    with closing(sqlite3.connect(home_folder / "mixhub.sqlite")) as database:
+        [(uuid, status)] = database.execute("select uuid, status from search").fetchall()
+    if way == "pressed twice":
+        return  # ended at once, so nothing was said or written any more
+    assert status == "stopped"
+    assert f"stopped; continue with: mixhub search --resume {uuid[:12]}\n" in ran.stderr
+    assert ("few-shot loss" in ran.stdout) == (way == "lost while scoring")

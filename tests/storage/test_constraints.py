@@ -68,6 +68,11 @@ class TestConstraints:
         aliases.promote(session, repo, commit(session, repo), "prod", actor="ann")
         for statement in ("UPDATE alias_event SET actor = 'eve'", "DELETE FROM alias_event"):
             assert "append-only" in refused(session, statement)
+        if session.get_bind().dialect.name == "postgresql":
+            assert "append-only" in refused(session, "TRUNCATE alias_event")
+        else:
+            replaced = "INSERT OR REPLACE INTO alias_event SELECT alias_id, seq, repo_id, action, revision_id, "
+            assert "append-only" in refused(session, replaced + "previous_seq, 'eve', created_at FROM alias_event")
         refused(session, "DELETE FROM alias")
         assert [event.actor for event in aliases.history(session, repo, "prod")] == ["ann"]
 

@@ -170,9 +170,10 @@ def test_what_was_said_once_is_kept_when_the_same_content_is_published_again(
     before = facts(home, "team/a")
     again = publish(home, folder, at("team/a"))
     assert not again.created and facts(home, "team/a") == before
-    publish(home, folder, at("team/a"), contract=UsageContract(suggested_weight=0.7))
-    later = facts(home, "team/a")
-    assert later.usage.suggested_weight == 0.7 and later.base_identity == before.base_identity
+    publish(home, folder, at("team/a"), contract=UsageContract(prompt_template="Q: {input}"))
+    later = facts(home, "team/a")  # what was left open may be said later
+    assert (later.usage.suggested_weight, later.usage.prompt_template) == (0.5, "Q: {input}")
+    assert later.base_identity == before.base_identity
 
 
 def test_an_adapter_without_a_known_base_is_unbound_and_this_is_said(home: Home, write_lora: Write) -> None:

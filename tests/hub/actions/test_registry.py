@@ -8,16 +8,21 @@ from pathlib import Path
 import pytest
 
 from hub.actions import database
+from hub.actions.aliases import promote
 from hub.actions.bases import add, list_all
+from hub.actions.compose import Part, compose, remake
 from hub.actions.delete import delete
+from hub.actions.export import export
 from hub.actions.find import find
 from hub.actions.publish import publish
+from hub.actions.pull import pull
 from hub.actions.show import show
 from hub.address import parse_address as at
+from hub.card_facts import UsageContract
 from hub.errors import UsageError
 from hub.home import Home
 from hub.settings import Settings
-from storage.errors import Conflict, NotFound, VersionTaken
+from storage.errors import Conflict, NotFound, PinnedRevision, VersionTaken
 
 Write = Callable[..., Path]
 
@@ -157,3 +162,55 @@ def test_upgrading_is_repeatable_and_a_new_home_is_set_up_by_it(home: Home, tmp_
     report = database.check(new)
     assert (report.problems, report.notes) == ((), ())
     assert (tmp_path / "new").stat().st_mode & 0o077 == 0
+
+
+def test_a_repo_that_an_alias_names_is_deleted_only_by_force(home: Home, write_lora: Write) -> None:
+    publish(home, write_lora("a"), at("team/a"))
+    promote(home, at("team/a@v1"), "prod")
+    with pytest.raises(PinnedRevision, match="team/a@prod"):
+        delete(home, at("team/a"))
+    delete(home, at("team/a"), force=True)
+    assert find(home) == []
+
+
+def test_a_mix_is_remade_after_its_parents_repo_was_deleted(home: Home, write_lora: Write, tmp_path: Path) -> None:
+    publish(home, write_lora("a", seed=1), at("team/a"))
+    publish(home, write_lora("b", seed=2), at("team/b"))
+    mixed = compose(home, [Part(at("team/a"), 0.5), Part(at("team/b"), -1.0)], at("team/mix"), allow_unbound=True)
+    files = pull(home, at("team/mix"), tmp_path / "mix").directory
+    delete(home, at("team/b"))
+    again = remake(home, files, at("team/again"))
+    assert mixed.published.created and again.published.created
+    first, second = (show(home, at(name)).facts["weights sha256"] for name in ("team/mix", "team/again"))
+    assert first == second
+
+
+def test_what_was_said_of_published_bytes_cannot_be_changed_behind_the_version(
+    home: Home, write_lora: Write, tiny_t5: Path, other_base: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = write_lora("a")
+    publish(home, folder, at("team/a"), base=str(tiny_t5), contract=UsageContract(suggested_weight=0.5))
+    before = show(home, at("team/a@v1"))
+    with pytest.raises(UsageError, match="a revision never changes"):
+        publish(home, folder, at("team/a"), base=str(other_base(tmp_path / "other", seed=1)))
+    with pytest.raises(UsageError, match=r"suggested weight 0\.5"):
+        publish(home, folder, at("team/a"), contract=UsageContract(suggested_weight=0.9))
+    assert show(home, at("team/a@v1")) == before
+
+
+def test_a_base_can_have_a_second_version_and_adapters_stay_bound_to_the_first(
+    home: Home, write_lora: Write, tiny_t5: Path, other_base: Callable[..., Path], tmp_path: Path
+) -> None:
+    publish(home, tiny_t5, at("team/base"))
+    publish(home, write_lora("a", seed=1), at("team/a"), base="team/base")
+    assert publish(home, other_base(tmp_path / "tuned", seed=1), at("team/base")).version == "v2"
+    publish(home, write_lora("b", seed=2), at("team/b"), base="team/base")
+    identities = [show(home, at(name)).facts["base identity"] for name in ("team/a", "team/b")]
+    assert identities[0] != identities[1]
+    export(home, at("team/a"), tmp_path / "fused", fused=True)  # the first version's files are still found
+
+
+def test_a_folder_that_is_neither_adapter_nor_base_is_said_to_be_so(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("hello")
+    assert "neither an adapter" in publish(home, tmp_path / "notes", at("team/notes")).notes[0]

@@ -85,7 +85,7 @@ def test_every_trial_is_stored_and_the_best_mix_is_published_with_how_it_was_fou
 
 def test_the_published_mix_scores_as_its_trial_did(home: Home, few_shot: Path) -> None:
     done = searched(home, few_shot, into="team/best")
-    again = run(home, new_plan(home, [at("team/best")], few_shot, options=SearchOptions(budget=2)))
+    again = run(home, new_plan(home, [at("team/best")], few_shot, options=SearchOptions(budget=3)))
     alone = next(t for t in again.result.trials if t.kind == "single")
     assert math.isclose(alone.loss, done.result.loss, rel_tol=1e-5)
 
@@ -207,7 +207,7 @@ def test_a_search_does_not_depend_on_how_the_adapters_are_written(home: Home, fe
 
 
 def test_labels_are_for_encoders_and_are_not_silently_dropped(home: Home, few_shot: Path) -> None:
-    plan = new_plan(home, [at("team/a")], few_shot, labels={"x": "one", "y": "two"}, options=SearchOptions(budget=2))
+    plan = new_plan(home, [at("team/a")], few_shot, labels={"x": "one", "y": "two"}, options=SearchOptions(budget=3))
     with pytest.raises(BadExamples, match="labels are not used"):
         run(home, plan)
 

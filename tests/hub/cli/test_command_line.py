@@ -74,7 +74,8 @@ def test_with_json_stdout_is_one_document_for_every_command(
     assert mixhub("db", "upgrade", "--json").json["schema"]
     assert mixhub("db", "check", "--deep", "--json").json["problems"] == []
     assert mixhub("db", "gc", "--json").json == {"removed_blobs": 0}
-    assert "deleted" in mixhub("delete", "team/mix", "--json").json["sentence"]
+    assert mixhub("delete", "team/mix", "--json").code == 2  # it cannot ask
+    assert "deleted" in mixhub("delete", "team/mix", "--json", "--yes").json["sentence"]
     assert mixhub("ls", "--json", "mix").json == []
 
 
@@ -141,7 +142,7 @@ def test_without_json_data_is_on_stdout_and_words_are_on_stderr(
         (["search", "team/a", "--examples", "x", "--bounds", "1"], 2, "--bounds"),
         (["search", "team/a", "--examples", "x", "--bounds", "2,1"], 2, "--bounds"),
         (["search", "--resume", "0123456789ab"], 1, "0123456789ab"),
-        (["search", "team/a", "--examples", "x", "--budget", "1"], 2, "--budget 2"),
+        (["search", "team/a", "--examples", "x", "--budget", "2"], 2, "--budget 3"),
         (["promote", "team/a@v1", "main"], 2, "main"),
         (["rollback", "team/a", "prod"], 1, "prod"),
         (["delete", "team/a@v1@v2", "--yes"], 2, "v1@v2"),
