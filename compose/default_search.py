@@ -12,6 +12,7 @@ FIRST_STEP: chosen on draws 0 and 1 of the shipped demo's tasks, then seen on dr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,15 +45,25 @@ class DefaultRun:
         self._seed, self._workers, self._bounds = seed, workers, bounds
 
     def run(self) -> None:
-        singles = self._score_baselines()
+        self._choose_searched(self._score_baselines())
+        if self.searched and self._ledger.left:
+            self._ask_and_tell()
+
+    def run_no_further(self) -> None:
+        """Settle on the trials that the ledger holds already: nothing is scored."""
+        count = len(self._names)
+        there = self._ledger.trials[: baseline_count(count)]
+        if len(there) < baseline_count(count):
+            raise SearchError("the search has not scored its baselines yet", remedy="resume it without --finish")
+        self._choose_searched(there[-count:])
+
+    def _choose_searched(self, singles: Sequence[Trial]) -> None:
         count = len(self._names)
         m = searched_count(count, self._ledger.budget)
         best_first = sorted(range(count), key=lambda i: (singles[i].objective, i))
         self.searched = self._ledger.searched = tuple(best_first[:m])
         if m < count:
             self.notes.append(self._small_budget_note())
-        if m and self._ledger.left:
-            self._ask_and_tell()
 
     @property
     def baselines(self) -> Baselines:

@@ -4,6 +4,7 @@ the point that nevergrad recommends. Used through `compose.search.search(preset=
 
 from __future__ import annotations
 
+from .errors import SearchError
 from .trials import Ledger, Trial
 
 BOUNDS = (-1.5, 1.5)
@@ -35,6 +36,11 @@ class PresetRun:
         if self._ledger.find(recommended[0] + 0.0) is None:
             self.notes.append("The recommended point was scored once more than the budget says, to know its loss.")
         [self._recommended] = self._ledger.score(recommended, ["recommend"])
+
+    def run_no_further(self) -> None:
+        """Settle on the trials that the ledger holds already: there is no recommendation, so the best one counts."""
+        if not self._ledger.trials:
+            raise SearchError("the search has scored nothing yet", remedy="resume it without --finish")
 
     def choose(self) -> Trial:
         return self._recommended or self._ledger.best

@@ -40,6 +40,21 @@ LARGEST = 1e20
 """What a loss that is not finite is told as: nevergrad cannot order infinities."""
 
 
+def check_optimizer(optimizer: str, *, workers: int) -> None:
+    """`SearchError` for a name that nevergrad does not have, or one that cannot ask for `workers` points at a time."""
+    if optimizer not in ng.optimizers.registry:
+        near = difflib.get_close_matches(optimizer, list(ng.optimizers.registry), n=3)
+        raise SearchError(
+            f"nevergrad has no optimizer {optimizer!r}",
+            remedy=f"did you mean {' or '.join(near)}?" if near else "try Cobyla, OnePlusOne or CMA",
+        )
+    if workers > 1 and ng.optimizers.registry[optimizer].no_parallelization:
+        raise SearchError(
+            f"{optimizer} asks for one point at a time, not {workers}",
+            remedy="use --workers 1, or an optimizer such as OnePlusOne or CMA",
+        )
+
+
 class Asker:
     """One optimizer over `len(start)` numbers within `bounds`, started at `start`.
 
@@ -59,17 +74,7 @@ class Asker:
         seed: int,
         first_step: float | None = None,
     ) -> None:
-        if optimizer not in ng.optimizers.registry:
-            near = difflib.get_close_matches(optimizer, list(ng.optimizers.registry), n=3)
-            raise SearchError(
-                f"nevergrad has no optimizer {optimizer!r}",
-                remedy=f"did you mean {' or '.join(near)}?" if near else "try Cobyla, OnePlusOne or CMA",
-            )
-        if workers > 1 and ng.optimizers.registry[optimizer].no_parallelization:
-            raise SearchError(
-                f"{optimizer} asks for one point at a time, not {workers}",
-                remedy="use --workers 1, or an optimizer such as OnePlusOne or CMA",
-            )
+        check_optimizer(optimizer, workers=workers)
         self.name = optimizer
         self.finished = False
         self._asked: list[Any] = []

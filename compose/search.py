@@ -14,12 +14,12 @@ at a time, and the point that nevergrad recommends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .default_search import DefaultRun
+from .default_search import DefaultRun, check_budget
 from .errors import SearchError
 from .lorahub_preset import PresetRun
 from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, default_objective
@@ -61,17 +61,18 @@ def search(
     Ctrl-C returns what was found so far with `stopped=True`. Errors: `SearchError`, also when `replay` does not fit.
     """
     names = tuple(one if isinstance(one, str) else one.name for one in adapters)
-    _check(names, scorer, budget=budget, seed=seed, workers=workers, bounds=bounds, l1=l1)
-    if preset is not None:
-        _check_preset(preset, scorer, workers=workers, others=(optimizer, bounds, l1))
+    check_settings(
+        names, budget=budget, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds, l1=l1,
+        method=scorer.method, params=scorer.method_params,
+    )  # fmt: skip
+    if names != tuple(scorer.adapter_names):
+        raise SearchError(
+            f"the scorer mixes {', '.join(scorer.adapter_names)}, the search was asked for {', '.join(names)}",
+            remedy="make the scorer from the same adapters, in the same order",
+        )
     objective = LORAHUB_OBJECTIVE if preset else default_objective(DEFAULT_L1 if l1 is None else l1)
     ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
-    run: PresetRun | DefaultRun
-    if preset:
-        run = PresetRun(names, ledger, seed=seed)
-    else:
-        name = optimizer or (ONE_WORKER if workers == 1 else SEVERAL_WORKERS)
-        run = DefaultRun(names, ledger, seed=seed, workers=workers, optimizer=name, bounds=bounds or DEFAULT_BOUNDS)
+    run = _run_of(names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds)
     stopped = False
     try:
         run.run()
@@ -80,6 +81,59 @@ def search(
         if not ledger.trials:
             raise
         stopped = True
+    return _result(names, ledger, run, seed=seed, preset=preset, method=scorer.method, stopped=stopped)
+
+
+def finish(
+    names: Sequence[str],
+    trials: Sequence[Trial],
+    *,
+    method: str,
+    budget: int,
+    seed: int = 0,
+    workers: int = 1,
+    optimizer: str | None = None,
+    preset: str | None = None,
+) -> SearchResult:
+    """The best of the stored `trials` of a search that was stopped, chosen as `search` does, and nothing is scored.
+
+    `SearchError` when there is not even what a mix is compared with.
+    """
+    ledger = Ledger(None, default_objective(DEFAULT_L1), budget=budget, replay=trials, on_trial=None)
+    ledger.adopt_stored()
+    listed = tuple(names)
+    run = _run_of(listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None)
+    run.run_no_further()
+    run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
+    return _result(listed, ledger, run, seed=seed, preset=preset, method=method, stopped=False)
+
+
+def _run_of(
+    names: tuple[str, ...],
+    ledger: Ledger,
+    *,
+    seed: int,
+    workers: int,
+    optimizer: str | None,
+    preset: str | None,
+    bounds: tuple[float, float] | None,
+) -> PresetRun | DefaultRun:
+    if preset:
+        return PresetRun(names, ledger, seed=seed)
+    name = optimizer or (ONE_WORKER if workers == 1 else SEVERAL_WORKERS)
+    return DefaultRun(names, ledger, seed=seed, workers=workers, optimizer=name, bounds=bounds or DEFAULT_BOUNDS)
+
+
+def _result(
+    names: tuple[str, ...],
+    ledger: Ledger,
+    run: PresetRun | DefaultRun,
+    *,
+    seed: int,
+    preset: str | None,
+    method: str,
+    stopped: bool,
+) -> SearchResult:
     chosen = run.choose()
     fell_back = run.fell_back(chosen)
     return SearchResult(
@@ -91,21 +145,21 @@ def search(
         baselines=run.baselines,
         searched=run.searched,
         evaluations=len(ledger.trials),
-        budget=budget,
+        budget=ledger.budget,
         seed=seed,
         optimizer=run.optimizer,
         preset=preset,
         stopped=stopped,
         fell_back=fell_back,
-        notes=(*run.notes, *_notes_on(chosen, scorer, fell_back=fell_back)),
+        notes=(*run.notes, *_notes_on(chosen, method, fell_back=fell_back)),
     )
 
 
-def _notes_on(chosen: Trial, scorer: Scorer, *, fell_back: str | None) -> list[str]:
+def _notes_on(chosen: Trial, method: str, *, fell_back: str | None) -> list[str]:
     notes = []
     if fell_back:
         notes.append(f"No mix was better than {fell_back} on these examples, so {fell_back} was kept.")
-    if scorer.method == "lorahub" and min(chosen.weights) < 0:
+    if method == "lorahub" and min(chosen.weights) < 0:
         notes.append(
             "Negative weights: an element-wise mix is quadratic in its weights, f(w) = f(-w), so one negative weight "
             "does not subtract its adapter; only the signs relative to each other count. --method exact subtracts."
@@ -113,23 +167,22 @@ def _notes_on(chosen: Trial, scorer: Scorer, *, fell_back: str | None) -> list[s
     return notes
 
 
-def _check(
-    names: tuple[str, ...],
-    scorer: Scorer,
+def check_settings(
+    names: Sequence[str],
     *,
     budget: int,
     seed: int,
     workers: int,
+    optimizer: str | None,
+    preset: str | None,
     bounds: tuple[float, float] | None,
     l1: float | None,
+    method: str,
+    params: Mapping[str, object],
 ) -> None:
+    """`SearchError` for settings that no search can have, before anything is loaded; nevergrad is, if named."""
     if not names:
         raise SearchError("there is no adapter to search", remedy="name at least one adapter")
-    if names != tuple(scorer.adapter_names):
-        raise SearchError(
-            f"the scorer mixes {', '.join(scorer.adapter_names)}, the search was asked for {', '.join(names)}",
-            remedy="make the scorer from the same adapters, in the same order",
-        )
     if budget < 1 or workers < 1:
         raise SearchError(f"budget {budget} and workers {workers} must be at least 1")
     if not 0 <= seed < 2**32:
@@ -138,18 +191,28 @@ def _check(
         raise SearchError(f"the bounds {bounds} are not a lower and an upper finite number")
     if l1 is not None and not 0 <= l1 < np.inf:
         raise SearchError(f"l1 is {l1}, it must be 0 or a positive number")
+    if preset is None:
+        check_budget(budget, len(names))
+        if optimizer is not None:
+            from .nevergrad_search import check_optimizer
+
+            check_optimizer(optimizer, workers=workers)
+    else:
+        _check_preset(preset, workers=workers, others=(optimizer, bounds, l1), method=method, params=params)
 
 
-def _check_preset(preset: str, scorer: Scorer, *, workers: int, others: tuple[object, ...]) -> None:
+def _check_preset(
+    preset: str, *, workers: int, others: tuple[object, ...], method: str, params: Mapping[str, object]
+) -> None:
     if preset != LORAHUB:
         raise SearchError(f"there is no preset {preset!r}", remedy=f"use {LORAHUB}")
     if workers != 1 or any(other is not None for other in others):
         raise SearchError(
             f"the preset {LORAHUB} fixes optimizer, workers, bounds and l1", remedy="leave them out, or the preset"
         )
-    if (scorer.method, scorer.method_params.get("fold")) != ("lorahub", "lorahub-compat"):
+    if (method, params.get("fold")) != ("lorahub", "lorahub-compat"):
         raise SearchError(
             f"the preset {LORAHUB} needs a scorer of the method lorahub with the fold lorahub-compat, this one has "
-            f"{scorer.method} with {dict(scorer.method_params)}",
+            f"{method} with {dict(params)}",
             remedy="--method lorahub --fold lorahub-compat",
         )

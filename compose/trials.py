@@ -85,11 +85,11 @@ class SearchResult:
 
 
 class Ledger:
-    """Trials in the order in which they were scored."""
+    """Trials in the order in which they were scored. Without a scorer it only holds those that were given."""
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: Scorer | None,
         objective: Objective,
         *,
         budget: int,
@@ -130,6 +130,11 @@ class Ledger:
             added = dict(zip(fresh, self._score(rows[list(fresh)], [kinds[i] for i in fresh]), strict=True))
         return [added[i] if i in added else self._by_weights[_key(row)] for i, row in enumerate(rows)]
 
+    def adopt_stored(self) -> None:
+        """Take all stored trials as they are, whatever the search would ask for."""
+        self.trials += self._stored
+        self._stored.clear()
+
     def check_used_up(self) -> None:
         """`SearchError` when stored trials are left over: they belong to another search."""
         if self._stored:
@@ -138,6 +143,8 @@ class Ledger:
     def _score(self, rows: NDArray[np.float64], kinds: Sequence[Kind]) -> list[Trial]:
         stored = self._take_stored(rows)
         if stored is None:
+            if self._scorer is None:
+                raise SearchError("there is no scorer to score with")
             example_losses = self._scorer.example_losses(rows)
             losses = self._objective.reduce(example_losses, self._scorer.token_counts)
             losses = np.where(np.isnan(losses), np.inf, losses)

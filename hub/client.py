@@ -135,6 +135,10 @@ class Hub:
         """Continue a search that was stopped or killed, by its id (`SearchDone.uuid`), with its own settings."""
         return search_action.run(self.home, search_action.stored_plan(self.home, search), on_batch=on_batch)
 
+    def finish(self, search: str) -> search_action.SearchDone:
+        """End a stopped search with the best it has found so far, and publish that; nothing is scored."""
+        return search_action.finish(self.home, search_action.stored_plan(self.home, search))
+
     def export(
         self,
         address: str,

@@ -22,6 +22,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..adapter import LoraAdapter
+from ..device import check_device
 from ..errors import BaseModelError
 from ..examples import Examples
 from ..stack import stack_adapters
@@ -52,8 +53,10 @@ class LoadedBase:
 def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -> LoadedBase:
     """Load a base model in Hugging Face layout: config.json, safetensors and tokenizer files.
 
-    `BaseModelError` when the folder is not such a model, weights are missing, or no scorer knows the kind.
+    `BaseModelError` when the folder is not such a model, weights are missing, no scorer knows the kind, or the device
+    is not there.
     """
+    check_device(device)
     if dtype not in DTYPES:
         raise BaseModelError(f"there is no dtype {dtype!r}", remedy=f"use one of: {', '.join(DTYPES)}")
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compose.default_search import check_budget
 from compose.errors import BadExamples
 from compose.examples import Example, Examples, read_examples, read_labels
-from compose.search import LORAHUB, search
+from compose.search import LORAHUB, check_settings
+from compose.search import finish as finish_search
+from compose.search import search as search_weights
 from compose.trials import Progress, SearchResult, Trial
 from hub.actions.compose import Composed, MixOptions, PinnedPart, check_fit, mix, pin_parts
 from hub.actions.publish import check_target
@@ -101,8 +102,7 @@ def new_plan(
     if into is not None:
         check_target(into)
     chosen = options or SearchOptions()
-    if chosen.preset is None:
-        check_budget(chosen.budget, len(addresses))
+    _check_options(chosen, [str(address) for address in addresses])
     parts = tuple(pin_parts(home, addresses))
     notes = check_fit(parts, allow_unbound=allow_unbound)
     return SearchPlan(
@@ -114,6 +114,24 @@ def new_plan(
         options=chosen,
         notes=notes,
     )
+
+
+def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
+    """Refuse what cannot work before the search is stored. What differs from the default may load torch or nevergrad:
+    the search is about to do so anyhow."""
+    params = options.merge_params()
+    if options.preset in (None, LORAHUB) and (options.method, options.params) != ("lorahub", {}):
+        from compose.methods import find_method
+
+        find_method(options.method).resolve(params)
+    check_settings(
+        names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
+        preset=options.preset, bounds=options.bounds, l1=options.l1, method=options.method, params=params,
+    )  # fmt: skip
+    if options.device != "cpu":
+        from compose.device import check_device
+
+        check_device(options.device)
 
 
 def stored_plan(home: Home, uuid: str) -> SearchPlan:
@@ -166,7 +184,7 @@ def run(
         scorer = _scorer(plan)
         recorder.check()
         options = plan.options
-        result = search(
+        result = search_weights(
             [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
             workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
             l1=options.l1, replay=plan.replay, on_trial=recorder.record,
@@ -182,6 +200,24 @@ def run(
         raise
     with home.write() as session:
         searches.end(session, row, status="stopped" if result.stopped else "finished", result=_outcome(result))
+    return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began)
+
+
+def finish(home: Home, plan: SearchPlan) -> SearchDone:
+    """End a stopped or killed search with the best of its stored trials, and publish that; nothing is scored.
+
+    `plan` is that of `stored_plan`. `SearchError` when too little was scored; the search can be resumed then.
+    """
+    began = time.perf_counter()
+    options = plan.options
+    result = finish_search(
+        [part.name for part in plan.parts], plan.replay, method=options.method, budget=options.budget,
+        seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
+    )  # fmt: skip
+    row = _start(home, plan)
+    composed = _publish(home, plan, result)
+    with home.write() as session:
+        searches.end(session, row, status="finished", result=_outcome(result))
     return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began)
 
 
@@ -266,6 +302,7 @@ def _publish(home: Home, plan: SearchPlan, result: SearchResult) -> Composed | N
         "preset": result.preset,
         "seed": result.seed,
         "budget": result.budget,
+        "evaluations": result.evaluations,
         "workers": plan.options.workers,
         "examples_sha256": plan.examples.digest,
         "candidates": list(result.adapter_names),

@@ -13,10 +13,11 @@ import typer
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from hub.cli.interrupts import Interrupts
 from hub.cli.output import JsonOption, Output, escape, table
 from hub.cli.search_report import weight_bars
 from hub.demo import run as demo_run
-from hub.demo.run import TaskResult
+from hub.demo.run import PeftMissing, TaskResult
 from hub.errors import UsageError
 from hub.home import open_home
 from hub.settings import Settings
@@ -42,20 +43,25 @@ def demo(
     if task and task not in names:
         raise UsageError(f"there is no task '{task}'", remedy=f"one of: {', '.join(names)}")
     chosen = names if every else [task or names[0]]
-    with open_home(Settings(home=home, database_url="", blobs_url="")) as opened:
+    with open_home(Settings(home=home, database_url="", blobs_url="")) as opened, Interrupts() as interrupts:
 
         def say(line: str) -> None:
+            interrupts.check()
             out.say(f"[dim]{escape(line)}[/]")
 
         adapters = demo_run.publish_content(opened, say)
+        demo_run.load_libraries(say)
         results = [demo_run.search_task(opened, adapters, name, say) for name in chosen]
         if every:
             out.result([_as_dict(r) for r in results], _overview(results))
             return
         [result] = results
-        check, target = None, home / f"exported-{result.task}"
-        if result.found.composed is not None:
-            check = demo_run.export_and_check(opened, result.found, result.task, target)
+        check, unchecked, target = None, None, home / f"exported-{result.task}"
+        try:
+            if result.found.composed is not None:
+                check = demo_run.export_and_check(opened, result.found, result.task, target)
+        except PeftMissing as error:
+            unchecked = error  # raised once everything else has been shown
     found = result.found.result
     rows = [(row.name, f"{row.loss:.3f}", f"{row.exact_match:.3f}") for row in result.rows]
     text: list[RenderableType] = [
@@ -65,18 +71,22 @@ def demo(
         ),
         "",
         *weight_bars(found.adapter_names, found.weights),
+        *(f"[yellow]note:[/] {escape(note)}" for note in found.notes),
         "",
     ]  # fmt: skip
+    if result.found.composed is not None:
+        text.append(f"exported  {escape(str(target))}")
     if check is not None:
-        text += [
-            f"exported  {target}",
+        text.append(
             f"PEFT loads it: {check.same_outputs} of {check.rows} outputs are the same, "
-            f"the losses differ by at most {check.max_loss_difference:.1e}",
-        ]
+            f"the losses differ by at most {check.max_loss_difference:.1e}"
+        )
     document = {**_as_dict(result), "exported": str(target), "peft": asdict(check) if check else None}
     out.result(document, *text)
     if svg is not None:
         save_picture(svg, text)
+    if unchecked is not None:
+        raise unchecked
 
 
 def save_picture(path: Path, text: Sequence[RenderableType]) -> None:
@@ -106,5 +116,6 @@ def _as_dict(result: TaskResult) -> dict[str, object]:
         "task": result.task,
         "operations": result.operations,
         "rows": [asdict(row) for row in result.rows],
+        "notes": list(result.found.result.notes),
         "weights": dict(zip(result.found.result.adapter_names, result.found.result.weights, strict=True)),
     }

@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def search(
+    ctx: typer.Context,
     adapters: Annotated[list[str] | None, typer.Argument(metavar="[NS/NAME[@REV]]...", help="Adapters to mix.")] = None,
     *,
     examples: Annotated[Path | None, typer.Option(help='Few-shot examples: JSONL of {"input", "output"}.')] = None,
@@ -44,18 +45,20 @@ def search(
         bool, typer.Option("--allow-unbound", help="Mix although the adapters' base identity is unknown or differs.")
     ] = False,
     resume: Annotated[
-        str, typer.Option(metavar="ID", help="Continue a stopped search; other options are its own.")
+        str, typer.Option(metavar="ID", help="Continue a stopped search; all other options are its own.")
     ] = "",
+    finish: Annotated[
+        bool, typer.Option("--finish", help="With --resume: publish the best so far, without scoring.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search mixing weights: mixhub search team/a team/b team/c --examples few.jsonl --as team/new"""
     out = Output(as_json=as_json)
     with open_home(Settings()) as home, Interrupts() as interrupts:
+        if finish and not resume:
+            raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
         if resume:
-            if adapters or examples:
-                raise UsageError(
-                    "--resume continues a search with its own adapters and examples", remedy="leave them out"
-                )
+            refuse_other_options(ctx)
             plan = search_action.stored_plan(home, resume)
         else:
             if not adapters or examples is None:
@@ -84,11 +87,28 @@ def search(
                 ),
             )
         interrupts.check()
-        done = carry_out(out, home, plan, interrupts)
+        done = search_action.finish(home, plan) if finish else carry_out(out, home, plan, interrupts)
     if done is not None:
         report(out, done)
     if done is None or done.result.stopped:
         end_interrupted()
+
+
+def refuse_other_options(ctx: typer.Context) -> None:
+    """`UsageError` if anything was given beside what --resume allows: a stopped search has its settings already."""
+    given = [
+        parameter.opts[0] if parameter.param_type_name == "option" else "adapters"
+        for parameter in ctx.command.params
+        if parameter.name not in ("resume", "finish", "as_json")
+        and parameter.name is not None
+        and (source := ctx.get_parameter_source(parameter.name)) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise UsageError(
+            f"--resume continues a search with its own settings, {', '.join(given)} cannot be changed",
+            remedy="leave it out, or start a new search",
+        )
 
 
 def carry_out(
@@ -105,7 +125,7 @@ def carry_out(
         if progress.uuid is None:
             raise
         out.result({"search": progress.uuid, "stopped": True, "published": None})
-        tell_how_to_go_on(out, progress.uuid)
+        tell_how_to_go_on(out, progress.uuid, plan, found=bool(plan.replay))
         return None
 
 

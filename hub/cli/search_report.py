@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from compose.trials import Progress as Batch
 from compose.trials import SearchResult
-from hub.actions.search import SearchDone
+from hub.actions.search import SearchDone, SearchPlan
 from hub.cli.output import Output, escape, table
 
 BAR = 30
@@ -72,13 +72,17 @@ def report(out: Output, done: SearchDone) -> None:
         text.append(f"{done.composed.verb} {published.address}  [dim]{published.commit_id[:12]}[/]")
     out.result(done.as_dict(), *text)
     if result.stopped:
-        tell_how_to_go_on(out, done.uuid)
+        tell_how_to_go_on(out, done.uuid, done.plan, found=True)
     elif done.plan.into is not None and done.composed is None:
         out.say("nothing was published: on these examples the base model alone is best")
 
 
-def tell_how_to_go_on(out: Output, uuid: str) -> None:
+def tell_how_to_go_on(out: Output, uuid: str, plan: SearchPlan, *, found: bool) -> None:
+    """The next command after Ctrl-C; two of them where trials were `found` stored."""
     out.say(f"stopped; continue with: mixhub search --resume {uuid[:12]}")
+    if found:
+        what = "publish" if plan.into else "settle on"
+        out.say(f"or {what} the best so far: mixhub search --resume {uuid[:12]} --finish")
 
 
 def compared(result: SearchResult) -> list[tuple[str, float]]:
@@ -94,15 +98,19 @@ def compared(result: SearchResult) -> list[tuple[str, float]]:
 
 
 def weight_bars(names: tuple[str, ...], weights: tuple[float, ...]) -> list[str]:
-    """One line an adapter: its name, its weight, and a bar from the middle: left for negative, right for positive."""
-    widest = max(map(len, names))
-    largest = max([abs(w) for w in weights] + [1e-12])
+    """One line an adapter: its name, its weight, and a bar from the middle: left for negative, right for positive.
+    Those of weight 0 are only counted."""
+    used = [(name, weight) for name, weight in zip(names, weights, strict=True) if weight != 0]
+    widest = max((len(name) for name, _ in used), default=0)
+    largest = max((abs(weight) for _, weight in used), default=0.0)
     half = BAR // 2
     lines = []
-    for name, weight in sorted(zip(names, weights, strict=True), key=lambda pair: -abs(pair[1])):
+    for name, weight in sorted(used, key=lambda pair: -abs(pair[1])):
         length = round(abs(weight) / largest * half)
         left = ("█" * length).rjust(half) if weight < 0 else " " * half
         right = "█" * length if weight > 0 else ""
         colour = "red" if weight < 0 else "green"
         lines.append(f"{escape(name.ljust(widest))} {weight:+7.3f} [{colour}]{left}│{right}[/]")
+    if idle := len(names) - len(used):
+        lines.append(f"[dim]{idle} adapter{'s have' if idle > 1 else ' has'} weight 0[/]")
     return lines

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hub.actions.export import export
 from hub.actions.publish import publish
 from hub.actions.search import SearchDone, SearchOptions, new_plan, run
 from hub.address import Address, parse_address
+from hub.errors import HubError
 from hub.home import Home
 from hub.locate import locate
 
@@ -60,6 +62,10 @@ class PeftCheck:
     max_loss_difference: float
 
 
+class PeftMissing(HubError, ImportError):
+    """The demo's last step needs PEFT, which mixhub itself does not."""
+
+
 @cache
 def index() -> dict[str, Any]:
     """`index.json`: the adapters (name, task, purpose) and the held-out tasks."""
@@ -83,6 +89,15 @@ def publish_content(home: Home, say: Say) -> list[Address]:
     return addresses
 
 
+def load_libraries(say: Say) -> None:
+    """Import what searching needs and load the base once, so that the first search's seconds are its own."""
+    say("loading   torch, transformers and nevergrad ...")
+    import compose.nevergrad_search  # noqa: F401
+    from compose.scoring.loading import load_base
+
+    load_base(CONTENT / "base")
+
+
 def search_task(home: Home, adapters: list[Address], task: str, say: Say) -> TaskResult:
     """Search one held-out task with the preset and with the default, and compare on test strings never searched on."""
     few = read_examples(CONTENT / "tasks" / f"{task}.few.jsonl")
@@ -95,13 +110,21 @@ def search_task(home: Home, adapters: list[Address], task: str, say: Say) -> Tas
 
 
 def export_and_check(home: Home, done: SearchDone, task: str, to: Path) -> PeftCheck:
-    """Export the published mix to `to`, load it with PEFT on the plain base, and compare with our own scoring."""
+    """Export the published mix to `to`, load it with PEFT on the plain base, and compare with our own scoring.
+
+    `PeftMissing` when PEFT is not installed; the mix is exported then.
+    """
     import torch
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     if done.composed is None:
         raise ValueError(f"the search of {task} published nothing to export")
     export(home, done.composed.published.address, to, force=True)
+    if find_spec("peft") is None:
+        raise PeftMissing(
+            "peft is not installed, so that it loads the exported mix was not checked",
+            remedy="install peft to check it: pip install peft",
+        )
     model = _peft_model(AutoModelForSeq2SeqLM.from_pretrained(CONTENT / "base"), to)
     tokenizer = AutoTokenizer.from_pretrained(CONTENT / "base")
     test = read_examples(CONTENT / "tasks" / f"{task}.test.jsonl")
@@ -130,7 +153,10 @@ def _peft_model(base: Any, adapter: Path) -> Any:
 
 
 def _search(home: Home, adapters: list[Address], few: Examples, into: Address, *, preset: str | None) -> SearchDone:
-    return run(home, new_plan(home, adapters, few, into=into, options=SearchOptions(budget=BUDGET, preset=preset)))
+    done = run(home, new_plan(home, adapters, few, into=into, options=SearchOptions(budget=BUDGET, preset=preset)))
+    if done.result.stopped:
+        raise KeyboardInterrupt  # half a search is nothing to compare
+    return done
 
 
 def _compare(home: Home, found: SearchDone, preset: SearchDone, test: Examples) -> tuple[Compared, ...]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from compose.default_search import baseline_count, searched_count
 from compose.errors import SearchError
 from compose.scoring.protocol import Scorer
-from compose.search import search
+from compose.search import finish, search
 from compose.trials import Progress, SearchResult, Trial
 
 OPTIMIZERS = ["Cobyla", "OnePlusOne", "CMA", "NGOpt", "DE", "TBPSA"]
@@ -162,7 +162,8 @@ def test_with_no_budget_beyond_the_baselines_they_alone_are_scored() -> None:
     scorer = Quadratic.of(3)
     result = run(scorer, budget=5)
     assert (result.evaluations, result.searched) == (5, ())
-    assert any("too little to search a mix; --budget 13 searches the weights of all 3" in note for note in result.notes)
+    said = "too little of the budget to search a mix; --budget 13 searches the weights of all 3"
+    assert any(said in note for note in result.notes)
     assert len(run(Quadratic.of(3), budget=13).searched) == 3
     assert any("--budget 6 searches its weight" in note for note in run(Quadratic.of(1), budget=3).notes)
     assert run(Quadratic.of(1), budget=6).searched == (0,)
@@ -227,6 +228,37 @@ def test_a_stopped_search_resumes_to_exactly_the_same_trials(optimizer: str, sto
     resumed = run(scorer, replay=first.trials, **options)
     assert resumed == whole
     assert scorer.evaluations == len(whole.trials) - stop
+
+
+@pytest.mark.parametrize("stop", [5, 6, 13, 24])
+@pytest.mark.parametrize("examples", [1, 3])
+def test_a_stopped_search_can_be_finished_with_the_best_it_has_never_worse_than_a_baseline(
+    stop: int, examples: int
+) -> None:
+    scorer = Quadratic.of(3, examples=examples, seed=stop)
+    first = run(scorer, budget=25, on_trial=StopAfter(stop))
+    done = finish(first.adapter_names, first.trials, method="lorahub", budget=25)
+    assert done.baselines is not None and done.loss <= done.baselines.lowest_loss and not done.stopped
+    assert (done.weights, done.loss, done.objective, done.fell_back) == (
+        first.weights, first.loss, first.objective, first.fell_back
+    )  # fmt: skip
+    assert (done.trials, done.baselines, done.evaluations) == (first.trials, first.baselines, stop)
+    assert any(f"after {stop} of 25 evaluations" in note for note in done.notes)
+
+
+def test_finishing_does_not_trade_a_higher_loss_for_a_smaller_penalty() -> None:
+    first = run(Quadratic(np.eye(3)[[1]]), budget=40, l1=50.0, on_trial=StopAfter(20))
+    done = finish(first.adapter_names, first.trials, method="exact", budget=40)
+    assert done.loss == 0.0 and done.fell_back == "a1"
+
+
+def test_a_search_without_its_baselines_cannot_be_finished() -> None:
+    trials = run(Quadratic.of(3), budget=25).trials
+    for there in (0, 4):
+        with pytest.raises(SearchError, match="baselines"):
+            finish(["a0", "a1", "a2"], trials[:there], method="lorahub", budget=25)
+    with pytest.raises(SearchError, match="nothing"):
+        finish(["a0"], [], method="lorahub", budget=25, preset="lorahub")
 
 
 def test_a_batch_that_was_stored_in_part_is_scored_again_whole() -> None:

@@ -60,6 +60,9 @@ def test_a_search_can_be_resumed_from_python(home_folder: Path, write_lora: Writ
         assert stopped.result.stopped
         resumed = hub.resume(stopped.uuid)
         assert resumed.uuid == stopped.uuid and resumed.result.evaluations == 6
+        stopped = hub.search(["team/a"], ROWS, budget=6, on_batch=stop)
+        finished = hub.finish(stopped.uuid)
+        assert not finished.result.stopped and finished.result.trials == stopped.result.trials
 
 
 @pytest.mark.parametrize(

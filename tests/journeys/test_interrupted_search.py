@@ -55,6 +55,10 @@ def test_ctrl_c_keeps_what_was_found_tells_how_to_go_on_and_really_ends(
     resume = re.search(r"stopped.*mixhub search --resume ([0-9a-f]{12})", err)
     assert resume is not None
     assert mixhub("show", "team/new").code == 1
+    assert f"mixhub search --resume {resume.group(1)} --finish" in err
+    finished = mixhub("search", "--resume", resume.group(1), "--finish", "--json").json
+    assert finished["published"]["version"] == "v1" and finished["stopped"] is False
+    assert mixhub("show", "team/new").code == 0
 
 
 def test_ctrl_c_while_the_base_is_loaded_ends_at_once_and_the_search_can_begin_later(
@@ -155,4 +159,4 @@ def test_a_ctrl_c_that_a_library_swallows_or_turns_into_another_error_still_stop
         return  # ended at once, so nothing was said or written any more
     assert status == "stopped"
     assert f"stopped; continue with: mixhub search --resume {uuid[:12]}\n" in ran.stderr
-    assert ("few-shot loss" in ran.stdout) == (way == "lost while scoring")
+    assert ("few-shot loss" in ran.stdout) == ("--finish" in ran.stderr) == (way == "lost while scoring")

@@ -63,6 +63,14 @@ def test_a_model_that_brings_code_does_not_run_it(families: Any, tmp_path: Path)
         load_base(folder)
 
 
+@pytest.mark.parametrize("device", ["nonsense", "", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(families: Any, tmp_path: Path, device: str) -> None:
+    folder = save(families["bert"], tmp_path)
+    with pytest.raises(BaseModelError, match="cannot be used") as caught:
+        load_base(folder, device=device)
+    assert "--device cpu" in caught.value.remedy
+
+
 def test_folders_and_settings_that_are_no_base_are_refused(families: Any, tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match=r"no config\.json"):
         load_base(tmp_path / "nowhere")

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from compose.errors import BadExamples, SearchError
+from compose.errors import BadExamples, BadMethod, BaseModelError, SearchError
 from compose.trials import Progress
 from hub.actions.publish import publish
 from hub.actions.pull import pull
-from hub.actions.search import SearchDone, SearchOptions, new_plan, run, stored_plan
+from hub.actions.search import SearchDone, SearchOptions, finish, new_plan, run, stored_plan
 from hub.actions.show import show
 from hub.address import parse_address as at
 from hub.errors import UnknownBase
@@ -117,6 +117,42 @@ def test_a_stopped_search_resumes_to_the_trials_and_bytes_of_an_uninterrupted_on
     assert digests[0] == digests[1]
 
 
+def test_a_stopped_search_is_finished_by_publishing_the_best_so_far_without_loading_the_base(
+    home: Home, few_shot: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopped = searched(home, few_shot, into="team/best", on_batch=stop_after(4))
+    monkeypatch.setattr("hub.actions.search._scorer", lambda _: pytest.fail("nothing may be scored"))
+    done = finish(home, stored_plan(home, stopped.uuid[:12]))
+    assert (done.uuid, done.result.weights, done.result.loss) == (
+        stopped.uuid, stopped.result.weights, stopped.result.loss
+    )  # fmt: skip
+    assert done.result.baselines is not None and done.result.loss <= done.result.baselines.lowest_loss
+    assert done.composed is not None and [t.number for t in stored(home, done.uuid)] == list(range(1, 9))
+    recipe = json.loads((pull(home, at("team/best"), tmp_path / "best").directory / "mixhub_recipe.json").read_text())
+    assert (recipe["search"]["evaluations"], recipe["search"]["budget"]) == (8, 14)
+    with home.read() as session:
+        assert searches.find(session, done.uuid).status == "finished"
+    for again in (finish, run):
+        with pytest.raises(Conflict, match="finished"):
+            again(home, stored_plan(home, stopped.uuid))
+
+
+def test_a_search_that_scored_nothing_cannot_be_finished_and_stays_resumable(
+    home: Home, few_shot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("hub.actions.search._scorer", interrupted)
+        searched(home, few_shot)
+    with home.read() as session:
+        [row] = searches.every(session)
+    with pytest.raises(SearchError, match="baselines"):
+        finish(home, stored_plan(home, row.uuid))
+    assert run(home, stored_plan(home, row.uuid)).result.evaluations == 14
+
+
 def test_stopping_twice_changes_nothing_and_a_finished_search_cannot_be_resumed(home: Home, few_shot: Path) -> None:
     whole = searched(home, few_shot)
     stopped = searched(home, few_shot, on_batch=stop_after(1))
@@ -204,6 +240,31 @@ def test_a_search_does_not_depend_on_how_the_adapters_are_written(home: Home, fe
     assert run(home, versions).result.trials == searched(home, few_shot).result.trials
     one, other = (searched(home, few_shot, workers=3, seed=seed).result.trials for seed in (1, 2))
     assert one[:5] == other[:5] and one != other
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"device": "nonsense"}, BaseModelError, "nonsense"),
+        ({"device": "cuda:99"}, BaseModelError, "cuda:99"),
+        ({"optimizer": "Cobila"}, SearchError, "Cobyla"),
+        ({"optimizer": "Cobyla", "workers": 2}, SearchError, "one point"),
+        ({"preset": "other"}, SearchError, "no preset"),
+        ({"preset": "lorahub", "workers": 2}, SearchError, "fixes"),
+        ({"preset": "lorahub", "method": "exact"}, (SearchError, BadMethod), "exact"),
+        ({"method": "magic"}, BadMethod, "magic"),
+        ({"params": {"fold": "twice"}}, BadMethod, "fold"),
+        ({"bounds": (1.0, -1.0)}, SearchError, "bounds"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_work_are_found_before_a_search_is_stored(
+    home: Home, few_shot: Path, options: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        searched(home, few_shot, **options)
+    with home.read() as session:
+        assert searches.every(session) == []
 
 
 def test_labels_are_for_encoders_and_are_not_silently_dropped(home: Home, few_shot: Path) -> None:
