@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .base_weights import BaseWeights as BaseWeights
     from .compatibility import compare as compare
     from .description import describe as describe
     from .export import save_adapter as save_adapter
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 # public name -> (module, name there)
 _EXPORTS = {
+    "BaseWeights": ("base_weights", "BaseWeights"),
     "METHODS": ("methods", "METHODS"),
     "compare": ("compatibility", "compare"),
     "describe": ("description", "describe"),

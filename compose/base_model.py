@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from .base_shapes import locate as locate
+from .base_shapes import locate_weight
 from .description import AdapterDescription
 from .errors import BaseModelError, MalformedAdapter
 from .safetensors_header import TensorHeader, read_header
@@ -192,13 +193,14 @@ def tensors_digest(directory: Path, *, per_tensor: int | None = None) -> str:
 
 
 def fit(description: AdapterDescription, shapes: Mapping[str, tuple[int, ...]]) -> BaseFit:
-    """Which modules of the adapter find a weight of fitting shape in the base: (out, in), or (in, out) as in Conv1D."""
-    places = locate((module.path for module in description.modules), shapes)
+    """Which modules of the adapter find a weight of fitting shape in the base: (out, in), or (in, out) as in Conv1D and
+    embeddings; a convolution's counts from its second dimension on as one."""
+    places = {module.path: locate_weight(module.path, module.kind, shapes) for module in description.modules}
     matched, missing, misfit = [], [], []
     for module in description.modules:
         expected = (module.out_features, module.in_features)
         found = [shapes[name] for name in places[module.path]]
-        if any(shape in (expected, expected[::-1]) for shape in found):
+        if any(_fits(expected, shape, module.kind) for shape in found):
             matched.append(module.path)
         elif found:
             misfit.append(Misfit(module.path, expected, found[0]))
@@ -207,19 +209,8 @@ def fit(description: AdapterDescription, shapes: Mapping[str, tuple[int, ...]]) 
     return BaseFit(tuple(matched), tuple(missing), tuple(misfit))
 
 
-def locate(paths: Iterable[str], names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Module path -> the tensors that can be its weight.
-
-    A checkpoint may lack the prefix that the model class adds (`transformer.h.0...`), or have one that it drops, so a
-    path and a tensor meet when one ends in the other at a dot; an exact match is taken alone.
-    """
-    by_last: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        if name.endswith(".weight"):
-            module = name.removesuffix(".weight")
-            by_last[module.rpartition(".")[2]].append(module)
-    found: dict[str, tuple[str, ...]] = {}
-    for path in paths:
-        near = [m for m in by_last[path.rpartition(".")[2]] if f".{m}".endswith(f".{path}") or path.endswith(f".{m}")]
-        found[path] = tuple(f"{module}.weight" for module in ([path] if path in near else near))
-    return found
+def _fits(expected: tuple[int, int], shape: tuple[int, ...], kind: str) -> bool:
+    if kind in ("out", "in"):  # a multiplier: one side only, and either way round
+        return max(expected) in shape
+    flat = (shape[0], prod(shape[1:])) if shape else ()
+    return flat in (expected, expected[::-1]) if len(shape) == 2 else flat == expected

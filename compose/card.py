@@ -24,6 +24,8 @@ class CardFacts:
     description: str = ""
     tags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    """Command lines that serve it."""
 
 
 def card_text(facts: CardFacts, *, base_model: str | None, task_type: str | None, recipe: Recipe | None) -> str:
@@ -38,6 +40,8 @@ def card_text(facts: CardFacts, *, base_model: str | None, task_type: str | None
     if recipe is not None:
         parts += _mixture(recipe)
     parts.append(f"## Use\n\n```python\n{_USE.format(base=json.dumps(base_model or 'the base model'))}```")
+    if facts.commands:
+        parts.append("## Serve\n\n```sh\n" + "\n".join(facts.commands) + "\n```")
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .description import AdapterDescription, ModuleShape, target_of
+from .description import AdapterDescription, target_of
 from .errors import IncompatibleAdapters, UnsupportedAdapter
+from .module_shapes import ModuleShape
 
 if TYPE_CHECKING:
     from .adapter import Factors, LoraAdapter
@@ -91,10 +92,12 @@ def compare(
 def shape_differences(adapters: Sequence[AdapterDescription | LoraAdapter]) -> list[Difference]:
     """Modules of one path whose deltas have different shapes; each is compared with the first that has the path."""
     found: list[Difference] = []
-    first: dict[str, tuple[int, int]] = {}
+    first: dict[str, str] = {}
     for adapter in adapters:
         for path, module in _modules(adapter).items():
-            shape = (module.out_features, module.in_features)
+            shape = f"({module.out_features}, {module.in_features})"
+            if module.kind != "linear":
+                shape = f"{module.kind} {shape}{f' with kernel {module.kernel}' if module.kernel else ''}"
             expected = first.setdefault(path, shape)
             if shape != expected:
                 found.append(
@@ -102,8 +105,8 @@ def shape_differences(adapters: Sequence[AdapterDescription | LoraAdapter]) -> l
                         "error",
                         adapter.name,
                         f"the shape of {path} (out, in)",
-                        str(shape),
-                        str(expected),
+                        shape,
+                        expected,
                         "mix only adapters of one base model",
                     )
                 )
@@ -136,11 +139,25 @@ def _modules(adapter: AdapterDescription | LoraAdapter) -> Mapping[str, ModuleSh
 
 
 def _families(adapters: Sequence[AdapterDescription | LoraAdapter]) -> list[Difference]:
-    return [
-        Difference("error", a.name, "family", a.refusal.message, "plain LoRA", a.refusal.remedy)
+    refused = [
+        Difference("error", a.name, "family", a.refusal.message, "one that can be mixed", a.refusal.remedy)
         for a in adapters
         if isinstance(a, AdapterDescription) and a.refusal is not None
     ]
+    return refused + compare_kinds(adapters)
+
+
+def compare_kinds(adapters: Sequence[AdapterDescription | LoraAdapter]) -> list[Difference]:
+    """IA3 multiplies where the others add: there is no weighted sum of the two."""
+    ours = [a.name for a in adapters if _multiplies(a)]
+    if not ours or len(ours) == len(adapters):
+        return []
+    remedy = "mix IA3 with IA3 only, or fuse it into the base first: mixhub export --fused"
+    return [Difference("error", name, "family", "IA3, which multiplies weights", "a sum", remedy) for name in ours]
+
+
+def _multiplies(adapter: AdapterDescription | LoraAdapter) -> bool:
+    return adapter.peft_type == "IA3" if isinstance(adapter, AdapterDescription) else bool(adapter.multipliers)
 
 
 def _bases(

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 
+from .base_shapes import locate_weight
 from .errors import MalformedAdapter, UnsupportedAdapter
-from .families import Refusal, find_refusal
+from .families import READ, Refusal, find_refusal, needs_original_base
+from .layout import Layout, arrange, bare_config, read_alphas
+from .module_shapes import ModuleShape, Source, shape_of
 from .peft_config import PeftConfig, parse_config, read_config
 from .peft_keys import parse_key
 from .safetensors_header import PICKLE, TensorHeader, read_header
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
-FLOATING = ("float16", "bfloat16", "float32", "float64")
 
 
 @dataclass(frozen=True)
-class ModuleShape:
-    """One module that the adapter changes: A is (rank, in_features), B is (out_features, rank), s is `scaling`."""
+class Extra:
+    """A tensor of the file that is no low-rank change: it replaces `name` of the base (see adapter.Replacement)."""
 
-    path: str
-    rank: int
-    in_features: int
-    out_features: int
-    dtype: str
-    scaling: float
+    name: str
+    kind: str
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,10 @@ class AdapterDescription:
     base_revision: str | None = None
     task_type: str | None = None
     modules: tuple[ModuleShape, ...] = ()
-    """Sorted by path."""
+    """Sorted by path. Without the base's shapes VeRA has none."""
+    extras: tuple[Extra, ...] = ()
+    needs_base: str = ""
+    """Why the base model must be at hand to mix it (DoRA, PiSSA, VeRA ...); empty: it need not."""
     alpha: float | None = None
     scaling_kind: str | None = None
     """"lora" (alpha / r) or "rslora" (alpha / sqrt r)."""
@@ -63,18 +65,32 @@ class AdapterDescription:
         return max((module.rank for module in self.modules), default=None)
 
 
-def describe(directory: Path, *, name: str | None = None) -> AdapterDescription:
-    """Facts of the adapter in `directory`; `MalformedAdapter` where its files are damaged or missing."""
+BaseShapes = Mapping[str, tuple[int, ...]]
+
+
+def describe(directory: Path, *, name: str | None = None, base_shapes: BaseShapes | None = None) -> AdapterDescription:
+    """Facts of the adapter in `directory`; `MalformedAdapter` where its files are damaged or missing.
+
+    `base_shapes` are the tensors of its base model, if known; VeRA's modules are described with them only.
+    """
     owner = name or directory.name
+    if not (directory / CONFIG_FILE).is_file() and (bare := bare_weights(directory)):
+        return _describe(bare_config(read_header(bare, owner=owner)), bare, owner, base_shapes)
     config = read_config(directory / CONFIG_FILE, owner=owner)
-    if config.peft_type != "LORA" and not (directory / WEIGHTS_FILE).is_file():
-        return _facts(config, {}, owner, find_refusal(config, {}))
-    return _describe(config, weights_path(directory, owner), owner)
+    if config.peft_type not in READ and not (directory / WEIGHTS_FILE).is_file():
+        return facts_of(config, {}, owner, refusal=find_refusal(config, {}))
+    return _describe(config, weights_path(directory, owner), owner, base_shapes)
 
 
 def describe_files(config: bytes | Mapping[str, object], weights: Path, *, name: str) -> AdapterDescription:
     """The same from a config in memory and a weights file under any name, as a blob store keeps it."""
-    return _describe(parse_config(config, owner=name), weights, name)
+    return _describe(parse_config(config, owner=name), weights, name, None)
+
+
+def bare_weights(directory: Path) -> Path | None:
+    """The weights of a folder without config, as kohya and diffusers write: their one safetensors file."""
+    files = sorted(directory.glob("*.safetensors"))
+    return files[0] if len(files) == 1 else None
 
 
 def weights_path(directory: Path, owner: str) -> Path:
@@ -90,15 +106,29 @@ def weights_path(directory: Path, owner: str) -> Path:
     )
 
 
-def _describe(config: PeftConfig, weights: Path, owner: str) -> AdapterDescription:
-    headers = read_header(weights, owner=f"{owner}/{WEIGHTS_FILE}")
-    return describe_tensors(config, headers, owner)
+def _describe(config: PeftConfig, weights: Path, owner: str, base_shapes: BaseShapes | None) -> AdapterDescription:
+    headers = read_header(weights, owner=f"{owner}/{weights.name}")
+    return describe_tensors(
+        config, headers, owner, alphas=read_alphas(weights, headers, owner), base_shapes=base_shapes
+    )
 
 
-def describe_tensors(config: PeftConfig, headers: Mapping[str, TensorHeader], owner: str) -> AdapterDescription:
-    """The facts of tensors of these names and shapes under this config."""
+def describe_tensors(
+    config: PeftConfig,
+    headers: Mapping[str, TensorHeader],
+    owner: str,
+    *,
+    alphas: Mapping[str, float] | None = None,
+    base_shapes: BaseShapes | None = None,
+) -> AdapterDescription:
+    """The facts of tensors of these names and shapes under this config; `alphas` are what the file says by module."""
     for key, header in headers.items():
-        if header.shape and 0 in header.shape and parse_key(key):
+        if (
+            header.shape
+            and 0 in header.shape
+            and not key.endswith((".lora_A", ".lora_B", ".lora_E"))
+            and parse_key(key)
+        ):
             raise MalformedAdapter(
                 f"{owner}: tensor {key} is empty (shape {list(header.shape)})",
                 remedy="DeepSpeed ZeRO-3 saves empty tensors; gather the parameters before saving",
@@ -106,38 +136,22 @@ def describe_tensors(config: PeftConfig, headers: Mapping[str, TensorHeader], ow
     refusal = find_refusal(config, {key: header.shape for key, header in headers.items()})
     if not headers and refusal is None:
         raise MalformedAdapter(f"{owner}: {WEIGHTS_FILE} holds no tensor")
-    return _facts(config, headers, owner, refusal)
+    return facts_of(config, headers, owner, refusal=refusal, alphas=alphas or {}, base_shapes=base_shapes)
 
 
-def pair_keys(headers: Mapping[str, TensorHeader], owner: str) -> dict[str, tuple[str, str]]:
-    """Module path -> the names of its A and its B, sorted by path; every tensor must belong to one of them."""
-    keys: dict[tuple[str, str], str] = {}
-    for key in headers:
-        place = parse_key(key)
-        if place is None:
-            raise MalformedAdapter(
-                f"{owner}: tensor {key} belongs to no LoRA factor (… .lora_A.weight or .lora_B.weight)"
-            )
-        twin = keys.setdefault((place.path, place.factor), key)
-        if twin != key:
-            raise MalformedAdapter(
-                f"{owner}: tensors {twin} and {key} are both factor {place.factor} of {place.path}",
-                remedy="save one adapter per folder",
-            )
-    for path, factor in keys:
-        other = "B" if factor == "A" else "A"
-        if (path, other) not in keys:
-            raise MalformedAdapter(f"{owner}: {path} has lora_{factor} but no lora_{other}", remedy="save it again")
-    return {path: (keys[path, "A"], keys[path, "B"]) for path in sorted({path for path, _ in keys})}
-
-
-def _facts(
-    config: PeftConfig, headers: Mapping[str, TensorHeader], owner: str, refusal: Refusal | None
+def facts_of(
+    config: PeftConfig,
+    headers: Mapping[str, TensorHeader],
+    owner: str,
+    *,
+    refusal: Refusal | None,
+    alphas: Mapping[str, float] | None = None,
+    base_shapes: BaseShapes | None = None,
 ) -> AdapterDescription:
+    layout = None if refusal else arrange(headers, config, owner)
     modules: tuple[ModuleShape, ...] = ()
-    if refusal is None:
-        pairs = pair_keys(headers, owner)
-        modules = tuple(_module(config, path, keys, headers, owner) for path, keys in pairs.items())
+    if layout is not None:
+        modules = module_shapes(layout, config, owner, alphas=alphas or {}, base_shapes=base_shapes)
     is_lora = config.peft_type == "LORA"
     return AdapterDescription(
         name=owner,
@@ -148,7 +162,9 @@ def _facts(
         base_revision=config.base_revision,
         task_type=config.task_type,
         modules=modules,
-        alpha=config.lora_alpha if is_lora else None,
+        extras=_extras(layout, headers) if layout else (),
+        needs_base=_needs_base(layout, config) if layout else "",
+        alpha=config.lora_alpha if config.peft_type in ("LORA", "ADALORA", "LOHA", "LOKR") else None,
         scaling_kind=("rslora" if config.use_rslora else "lora") if is_lora else None,
         has_patterns=bool(config.rank_pattern or config.alpha_pattern),
         target_modules=tuple(sorted({target_of(module.path) for module in modules})),
@@ -159,34 +175,41 @@ def _facts(
     )
 
 
+def module_shapes(
+    layout: Layout,
+    config: PeftConfig,
+    owner: str,
+    *,
+    alphas: Mapping[str, float],
+    base_shapes: BaseShapes | None,
+) -> tuple[ModuleShape, ...]:
+    """The shape of each module, sorted by path; VeRA's need the base."""
+
+    def base_shape(path: str) -> tuple[int, ...] | None:
+        places = locate_weight(path, "linear", base_shapes or {})
+        return base_shapes[places[0]] if base_shapes and len(places) == 1 else None
+
+    source = Source(owner, config, layout.shared, base_shape, layout.attentions)
+    found = (shape_of(path, parts, source) for path, parts in layout.modules.items())
+    shapes = [shape for shape in found if shape is not None]
+    return tuple(replace(s, scaling=alphas[s.path] / layout.rank_of(s)) if s.path in alphas else s for s in shapes)
+
+
+def _extras(layout: Layout, headers: Mapping[str, TensorHeader]) -> tuple[Extra, ...]:
+    return tuple(Extra(name, kind, headers[key].shape) for name, (key, kind) in layout.replaced.items())
+
+
+def _needs_base(layout: Layout, config: PeftConfig) -> str:
+    if any("magnitude" in parts for parts in layout.modules.values()):
+        return "DoRA rescales the rows of the changed weight"
+    if needs_original_base(config):
+        return "its factors are relative to the base minus the initial factors"
+    if config.peft_type == "VERA":
+        return "VeRA's shared factors are cut to the base's shapes"
+    return ""
+
+
 def target_of(path: str) -> str:
     """The name of a module's kind: its last component, with the one before where that is a number (`to_out.0`)."""
     parts = path.split(".")
     return ".".join(parts[-2:] if parts[-1].isdigit() else parts[-1:])
-
-
-def _module(
-    config: PeftConfig, path: str, keys: tuple[str, str], headers: Mapping[str, TensorHeader], owner: str
-) -> ModuleShape:
-    """The shape of one module; A and B must fit each other and the config."""
-    a, b = (headers[key] for key in keys)
-    for key, header in zip(keys, (a, b), strict=True):
-        if header.dtype not in FLOATING:
-            raise MalformedAdapter(
-                f"{owner}: tensor {key} has dtype {header.dtype}, expected one of {', '.join(FLOATING)}"
-            )
-        if len(header.shape) != 2:
-            raise MalformedAdapter(f"{owner}: tensor {key} has shape {list(header.shape)}, expected two dimensions")
-    rank, in_features = a.shape
-    if b.shape[1] != rank:
-        raise MalformedAdapter(
-            f"{owner}: {path}: lora_A is {list(a.shape)}, lora_B is {list(b.shape)}; "
-            f"expected lora_B with {rank} columns"
-        )
-    expected = config.rank_of(path)
-    if rank != expected:
-        raise MalformedAdapter(
-            f"{owner}: {path}: lora_A has rank {rank}, adapter_config.json (r, rank_pattern) says {expected}",
-            remedy=f"correct r or rank_pattern in {CONFIG_FILE}",
-        )
-    return ModuleShape(path, rank, in_features, b.shape[0], a.dtype, config.scaling_of(path, rank))

@@ -1,29 +1,28 @@
 """Adds an adapter to its base model: W' = W + s B A for every module, written as a base model folder of its own.
 
-The sum is made in float32 and rounded once to the dtype of W. Weights files stay as they are split; one is in memory at
-a time. Tensors that the adapter does not change are copied as they are.
+The sum is made in float32 and rounded once to the dtype of W. Files stay as they are split; they are streamed (see
+shard_stream.py), so memory does not depend on the model's size. What is replaced or multiplied instead of added to, and
+heads that are tied to embeddings, are settled in weight_changes.py.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
-from .adapter import Factors, LoraAdapter
-from .base_model import file_headers, locate, read_base_config, weight_files
-from .errors import BaseModelError, IncompatibleAdapters, OutputExists
-
-CONV1D_MODELS = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
-CONV1D_LAYERS = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
-"""Where transformers keeps weights as (in, out). Decided by name: the shape of a square weight does not tell."""
+from .adapter import LoraAdapter
+from .base_model import INDEX, WEIGHTS, read_base_config, weight_files
+from .base_weights import BaseWeights
+from .errors import BaseModelError, OutputExists
+from .shard_stream import rewrite
+from .weight_changes import FusePlan, plan_changes
 
 OTHER_WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".ot", ".onnx"})
 """Endings of files that hold the unchanged weights once more, and are left out."""
@@ -36,6 +35,8 @@ class FuseReport:
     directory: Path
     changed: tuple[str, ...]
     max_rounding: float
+    untied: bool = False
+    """The head was one tensor with the embedding, and has become one of its own."""
 
 
 def fuse(base_directory: Path, adapter: LoraAdapter, out_directory: Path) -> FuseReport:
@@ -52,81 +53,59 @@ def fuse(base_directory: Path, adapter: LoraAdapter, out_directory: Path) -> Fus
             f"{base_directory.name}: is quantised, so that adding to it would round a second time",
             remedy="fuse into the full-precision base",
         )
-    files = weight_files(base_directory)
-    shapes = {name: header.shape for file in files for name, header in file_headers(file).items()}
-    model_type = str(config.get("model_type"))
-    changes = _plan(adapter, shapes, model_type, tied=bool(config.get("tie_word_embeddings")))
+    plan = plan_changes(adapter, BaseWeights(base_directory), tied=is_tied(config))
     out_directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = out_directory.parent / f".{out_directory.name}.{secrets.token_hex(4)}.partial"
     scratch.mkdir()
     try:
-        largest = max(_fuse_file(file, scratch / file.name, changes) for file in files)
+        largest = _write_weights(base_directory, scratch, plan)
         for other in sorted(base_directory.iterdir()):
-            if other.is_file() and other.suffix not in OTHER_WEIGHTS:
+            if other.is_file() and other.suffix not in OTHER_WEIGHTS and other.name != INDEX:
                 shutil.copyfile(other, scratch / other.name)
+        _write_config(scratch, config, plan, adapter.name)
         scratch.replace(out_directory)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return FuseReport(out_directory, tuple(sorted(changes)), largest)
+    return FuseReport(out_directory, tuple(sorted(plan.changes)), largest, plan.untied)
 
 
-@dataclass(frozen=True)
-class _Change:
-    """What is added to one weight; `transposed` where the weight is (in, out)."""
-
-    factors: Factors
-    transposed: bool
-
-    def delta(self) -> Tensor:
-        dense = self.factors.delta()
-        return dense.T if self.transposed else dense
+def is_tied(config: Mapping[str, Any]) -> bool:
+    """Whether the head is the embedding; also where only a nested text config says it."""
+    inner = config.get("text_config")
+    return bool(config.get("tie_word_embeddings") or (isinstance(inner, dict) and inner.get("tie_word_embeddings")))
 
 
-def _plan(
-    adapter: LoraAdapter, shapes: Mapping[str, tuple[int, ...]], model_type: str, *, tied: bool
-) -> dict[str, _Change]:
-    """Tensor name -> its change; everything is checked here, before anything is written."""
-    places = locate(adapter.modules, shapes)
-    changes: dict[str, _Change] = {}
-    for path, factors in adapter.modules.items():
-        last = path.rpartition(".")[2]
-        if len(places[path]) != 1 or (tied and last in ("lm_head", "embed_out")):
-            found = "is tied to the embedding" if tied and places[path] else f"has {len(places[path])} tensors"
-            raise IncompatibleAdapters(
-                f"{adapter.name}: module {path} {found} in the base, expected one of its own",
-                remedy="check that the adapter is for this base",
-            )
-        name = places[path][0]
-        transposed = model_type in CONV1D_MODELS and last in CONV1D_LAYERS
-        expected = (factors.out_features, factors.in_features)
-        if shapes[name] != (expected[::-1] if transposed else expected):
-            raise IncompatibleAdapters(
-                f"{adapter.name}: {name} of the base has shape {shapes[name]}, the adapter needs "
-                f"{expected[::-1] if transposed else expected}",
-                remedy="check that the adapter is for this base",
-            )
-        changes[name] = _Change(factors, transposed)
-    return changes
-
-
-def _fuse_file(source: Path, target: Path, changes: Mapping[str, _Change]) -> float:
-    """Write one weights file with its changes; the largest rounding, 0 where nothing in it changes."""
-    tensors: dict[str, Tensor] = {}
-    largest = 0.0
-    with safetensors.safe_open(source, framework="pt") as file:
-        metadata = file.metadata()
-        for name in file.keys():  # noqa: SIM118 - not a dict
-            tensors[name] = file.get_tensor(name)
-            if name in changes:
-                tensors[name], change = _add(tensors[name], changes[name], name)
-                largest = max(largest, change)
-    save_file(tensors, target, metadata=metadata)
+def _write_weights(base: Path, scratch: Path, plan: FusePlan) -> float:
+    """Stream every weights file, and write the index of several; the largest rounding."""
+    weight_map: dict[str, str] = {}
+    largest, total = 0.0, 0
+    for file in weight_files(base):
+        with safetensors.safe_open(file, framework="pt") as opened:
+            names, metadata = set(opened.keys()), opened.metadata() or {}
+        here = {name: change for name, change in plan.changes.items() if change.start in names}
+        written = rewrite(file, scratch / file.name, here, metadata)
+        weight_map |= dict.fromkeys([*names, *here], file.name)
+        largest, total = max(largest, written.max_rounding), total + written.size
+    if set(weight_map.values()) != {WEIGHTS}:
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+        (scratch / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return largest
 
 
-def _add(weight: Tensor, change: _Change, name: str) -> tuple[Tensor, float]:
-    if not weight.is_floating_point():
-        raise BaseModelError(f"{name} of the base has dtype {weight.dtype}, expected floating point")
-    exact = weight.to(torch.float32) + change.delta()
-    rounded = exact.to(weight.dtype).contiguous()
-    return rounded, (rounded.to(torch.float32) - exact).abs().max().item()
+def _write_config(scratch: Path, config: Mapping[str, Any], plan: FusePlan, owner: str) -> None:
+    """config.json says it where the head was untied or the vocabulary has grown."""
+    changed = dict(config)
+    if plan.untied:
+        changed["tie_word_embeddings"] = False
+        if isinstance(config.get("text_config"), dict):
+            changed["text_config"] = {**config["text_config"], "tie_word_embeddings": False}
+    kinds = ((c.shape[0], c.replacement) for c in plan.changes.values() if len(c.shape) == 2)
+    sizes = {rows for rows, r in kinds if r and r.rows is None and r.kind in ("embedding", "modules_to_save")}
+    old = config.get("vocab_size")
+    if isinstance(old, int) and sizes and old not in sizes:
+        grown = {size for size in sizes if size > old}
+        if len(grown) > 1:
+            raise BaseModelError(f"{owner}: its embeddings have different vocabularies: {sorted(grown)}")
+        changed["vocab_size"] = max(grown, default=old)
+    if changed != dict(config):
+        (scratch / "config.json").write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")

@@ -17,13 +17,16 @@ from pathlib import Path
 
 from .errors import MalformedAdapter
 
+RANKED = frozenset({"LORA", "ADALORA", "VERA", "LOHA", "LOKR", "IA3"})
+"""The types whose ranks and scalings are read."""
+
 MAX_CONFIG = 4_000_000
 """Bytes of a config."""
 
 
 @dataclass(frozen=True)
 class PeftConfig:
-    """What this package reads of a config. For types other than LORA only the first four fields are checked."""
+    """What this package reads of a config. For types not in RANKED only the first four fields are checked."""
 
     peft_type: str
     base_model: str | None = None
@@ -35,7 +38,19 @@ class PeftConfig:
     fan_in_fan_out: bool = False
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    init_r: int = 12
+    """AdaLoRA: the rank before pruning."""
+    projection_prng_key: int = 0
+    """VeRA: the seed of its shared factors."""
+    ranks_known: bool = True
+    """False where no config came with the weights: then r is what A's shape says."""
     raw: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def adalora_scaling(self) -> float:
+        """PEFT 0.21 tuners/adalora/layer.py: alpha over the rank before pruning, plus 1e-5; alpha 0 means r."""
+        alpha = self.lora_alpha if self.lora_alpha > 0 else float(self.r)
+        return alpha / (self.init_r + 1e-5)
 
     def rank_of(self, path: str) -> int:
         """The rank that the config gives the module at `path`."""
@@ -60,21 +75,25 @@ def parse_config(source: bytes | str | Mapping[str, object], *, owner: str) -> P
             raise MalformedAdapter(f"{owner}: peft_type is {peft_type!r}, expected a text such as 'LORA'")
         peft_type = ""
     base, revision, task = (read.text(key) for key in ("base_model_name_or_path", "revision", "task_type"))
-    if peft_type != "LORA":
+    if peft_type not in RANKED:
         return PeftConfig(peft_type, base, revision, task, raw=raw)
+    # AdaLoRA's rank_pattern says which singular values are left, which the shapes say too
+    ranks = [] if peft_type == "ADALORA" else read.patterns("rank_pattern")
     return PeftConfig(
         peft_type,
         base,
         revision,
         task,
         r=read.rank("r", 8),
-        lora_alpha=read.number("lora_alpha", 8.0),
+        lora_alpha=read.number("alpha" if peft_type in ("LOHA", "LOKR") else "lora_alpha", 8.0),
         use_rslora=read.flag("use_rslora"),
         fan_in_fan_out=read.flag("fan_in_fan_out"),
-        rank_pattern={key: read.check_rank(f"rank_pattern[{key!r}]", v) for key, v in read.patterns("rank_pattern")},
+        rank_pattern={key: read.check_rank(f"rank_pattern[{key!r}]", v) for key, v in ranks},
         alpha_pattern={
             key: read.check_number(f"alpha_pattern[{key!r}]", v) for key, v in read.patterns("alpha_pattern")
         },
+        init_r=read.rank("init_r", 12),
+        projection_prng_key=read.seed("projection_prng_key"),
         raw=raw,
     )
 
@@ -143,6 +162,14 @@ class _Fields:
 
     def rank(self, key: str, default: int) -> int:
         return self.check_rank(key, default if self.raw.get(key) is None else self.raw[key])
+
+    def seed(self, key: str) -> int:
+        value = self.raw.get(key)
+        if value is None:
+            return 0
+        if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
+            return value
+        raise self._refuse(key, value, "a whole number")
 
     def number(self, key: str, default: float) -> float:
         return self.check_number(key, default if self.raw.get(key) is None else self.raw[key])

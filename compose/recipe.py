@@ -16,6 +16,7 @@ from typing import Any
 
 from .description import CONFIG_FILE, WEIGHTS_FILE
 from .errors import BadRecipe
+from .layer_weights import Weight, main_weight
 
 RECIPE_FILE = "mixhub_recipe.json"
 FORMAT = 1
@@ -31,6 +32,8 @@ class Parent:
     config_sha256: str
     commit: str | None = None
     folder: str = ""
+    layers: Mapping[str, float] | None = None
+    """Weights by globs over modules, in order; `weight` is then that of the last one, `*` (layer_weights.py)."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,36 @@ class Recipe:
 
     parents: tuple[Parent, ...]
     method: str
-    params: Mapping[str, str | int | None] = field(default_factory=dict)
+    params: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     dtype: str | None = None
     profile: str = "peft-uniform"
+    max_rank: int | None = None
+    policies: Mapping[str, str] = field(default_factory=dict)
+    """Kind of replaced tensor -> policy (replacements.py); adapters are named by their number, from 1."""
+    base: str | None = None
+    """The fingerprint of the base model, where its tensors were used."""
     search: Mapping[str, Any] | None = None
     """How the weights were found (optimizer, seed, budget, digest of the examples ...); `None` if given by hand."""
     versions: Mapping[str, str] = field(default_factory=dict)
     output_sha256: str | None = None
 
 
-def parent_of(directory: Path, *, address: str, weight: float, commit: str | None = None, folder: str = "") -> Parent:
+def parent_of(directory: Path, *, address: str, weight: Weight, commit: str | None = None, folder: str = "") -> Parent:
     """The entry of the adapter in `directory`, with the digests of its files."""
     return Parent(
-        address, weight, file_sha256(directory / WEIGHTS_FILE), file_sha256(directory / CONFIG_FILE), commit, folder
+        address,
+        main_weight(weight),
+        file_sha256(directory / WEIGHTS_FILE),
+        file_sha256(directory / CONFIG_FILE),
+        commit,
+        folder,
+        weight if isinstance(weight, Mapping) else None,
     )
+
+
+def weights_of(recipe: Recipe) -> list[Weight]:
+    """The weights as merge() takes them."""
+    return [parent.weight if parent.layers is None else parent.layers for parent in recipe.parents]
 
 
 def file_sha256(path: Path) -> str:
@@ -63,7 +82,10 @@ def file_sha256(path: Path) -> str:
 
 def recipe_text(recipe: Recipe) -> str:
     """The file's text; the same recipe gives the same bytes."""
-    return json.dumps({"mixhub_recipe": FORMAT, **asdict(recipe)}, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    data = {"mixhub_recipe": FORMAT, **asdict(recipe)}
+    # the order of globs counts, so only the names of fields are sorted
+    data["parents"] = [dict(sorted(parent.items())) for parent in data["parents"]]
+    return json.dumps(dict(sorted(data.items())), indent=2, allow_nan=False) + "\n"
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
@@ -102,8 +124,10 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "float": (float, int),
     "tuple[Parent, ...]": (tuple,),
     "Mapping[str, str]": (dict,),
-    "Mapping[str, str | int | None]": (dict,),
+    "Mapping[str, str | int | float | bool | None]": (dict,),
     "Mapping[str, Any] | None": (dict, type(None)),
+    "Mapping[str, float] | None": (dict, type(None)),
+    "int | None": (int, type(None)),
 }
 
 

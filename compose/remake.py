@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .base_model import fingerprint
+from .base_weights import BaseWeights
 from .card import CardFacts
 from .description import CONFIG_FILE, WEIGHTS_FILE
 from .errors import BadRecipe
@@ -13,7 +15,7 @@ from .export import ExportReport, save_adapter
 from .merge import merge
 from .methods import find_method
 from .peft_files import read_adapter
-from .recipe import Recipe, file_sha256
+from .recipe import Recipe, file_sha256, weights_of
 
 
 def remake(
@@ -22,6 +24,7 @@ def remake(
     directory: Path,
     *,
     facts: CardFacts | None = None,
+    base: BaseWeights | None = None,
     overwrite: bool = False,
 ) -> ExportReport:
     """Merge the adapters in the folders `parents`, in the recipe's order, and write the result into `directory`.
@@ -30,9 +33,24 @@ def remake(
     written.
     """
     check_parents(recipe, parents)
+    if recipe.base is not None and (base is None or fingerprint(base.directory).digest != recipe.base):
+        found = "none" if base is None else base.directory.name
+        raise BadRecipe(
+            f"the recipe used the tensors of the base model {recipe.base[:12]}, {found} is at hand",
+            remedy="give that base: --base FOLDER_OR_NAME",
+        )
     options: dict[str, Any] = find_method(recipe.method).resolve(recipe.params)
-    adapters = [read_adapter(d, name=p.address) for d, p in zip(parents, recipe.parents, strict=True)]
-    merged = merge(adapters, [p.weight for p in recipe.parents], method=recipe.method, **options)
+    used = base if recipe.base is not None else None
+    adapters = [read_adapter(d, name=p.address, base=used) for d, p in zip(parents, recipe.parents, strict=True)]
+    merged = merge(
+        adapters,
+        weights_of(recipe),
+        method=recipe.method,
+        max_rank=recipe.max_rank,
+        policies=recipe.policies,
+        base=used,
+        **options,
+    )
     return save_adapter(
         merged.adapter,
         directory,

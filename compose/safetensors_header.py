@@ -72,7 +72,8 @@ def _header_bytes(file: BinaryIO, size: int, name: str) -> bytes:
         raise MalformedAdapter(
             f"{name}: is a Git LFS pointer, not the weights themselves", remedy="run `git lfs pull` first"
         )
-    if start[:4] == b"PK\x03\x04" or start[:2] == b"\x80\x02":
+    # a header of 640 bytes begins as a pickle does, but the upper half of its length is zero
+    if start[:4] == b"PK\x03\x04" or (start[:2] == b"\x80\x02" and start[4:] != bytes(4)):
         raise MalformedAdapter(f"{name}: is a pickle under another name, not safetensors", remedy=PICKLE)
     if len(start) < 8:
         raise MalformedAdapter(f"{name}: is cut short: {size} bytes, not even a header", remedy=AGAIN)

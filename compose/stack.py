@@ -13,16 +13,18 @@ The numbers are those of `compose.merge.merge`. Knows nothing of base models, lo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .adapter import LoraAdapter
+from .adapter import LINEAR, LoraAdapter
 from .elementwise_stack import elementwise_stack, fold_balanced, fold_compat, root_of, same, signed_root
-from .errors import IncompatibleAdapters
+from .errors import IncompatibleAdapters, UnsupportedAdapter
+from .gauge import procrustes
 from .methods import MergeMethod, find_method
-from .methods.lorahub import COMPAT
+from .methods.lorahub import COMPAT, PROCRUSTES
+from .methods.params import Value
 from .mixed_factors import MixedFactors, Stack, checked_weights
 
 
@@ -42,7 +44,10 @@ def stack_adapters(
     row = find_method(method)
     resolved = row.resolve(params or {})
     shapes = _module_shapes(adapters)
+    _require_plain(adapters)
     if method == "lorahub":
+        if resolved["align"] == PROCRUSTES:
+            adapters = _aligned(adapters, shapes)
         folded = (
             fold_compat(adapters) if resolved["fold"] == COMPAT else [fold_balanced(adapter) for adapter in adapters]
         )
@@ -63,6 +68,32 @@ def stack_adapters(
     if method == "exact":
         return _exact(row, shapes, adapters, dtype=dtype, device=device)
     return _PerCandidateStack(row, resolved, shapes, tuple(adapters), dtype, torch.device(device))
+
+
+def _require_plain(adapters: Sequence[LoraAdapter]) -> None:
+    """Scoring adds changes to the outputs of linear layers; anything else would be scored as if it were not there."""
+    for adapter in adapters:
+        if not adapter.is_plain:
+            kinds = sorted({factors.kind for factors in adapter.modules.values()} - {LINEAR})
+            extras = {
+                "trained biases": adapter.biases,
+                "replaced tensors": adapter.replaced,
+                "IA3": adapter.multipliers,
+            }
+            found = [f"{kind} layers" for kind in kinds] + [name for name, held in extras.items() if held]
+            raise UnsupportedAdapter(
+                f"{adapter.name}: has {', '.join(found)}, which are not scored; only linear layers are",
+                remedy="mix it with given weights (mixhub compose), or search without it",
+            )
+
+
+def _aligned(adapters: Sequence[LoraAdapter], shapes: Mapping[str, object]) -> list[LoraAdapter]:
+    """Every adapter's factors after Procrustes alignment, module by module."""
+    turned = {path: procrustes([adapter.modules.get(path) for adapter in adapters]) for path in shapes}
+    return [
+        replace(adapter, modules={path: f for path, row in turned.items() if (f := row[i]) is not None})
+        for i, adapter in enumerate(adapters)
+    ]
 
 
 def _module_shapes(adapters: Sequence[LoraAdapter]) -> dict[str, tuple[int, int]]:
@@ -150,7 +181,7 @@ def _exact(
 @dataclass(frozen=True)
 class _PerCandidateStack:
     method: MergeMethod
-    params: Mapping[str, object]
+    params: Mapping[str, Value]
     module_shapes: Mapping[str, tuple[int, int]]
     adapters: tuple[LoraAdapter, ...]
     dtype: torch.dtype
@@ -166,7 +197,7 @@ class _PerCandidateStack:
 
     def _mix_module(self, module: str, rows: Sequence[Sequence[float]]) -> MixedFactors:
         factors = [adapter.modules.get(module) for adapter in self.adapters]
-        merged = [self.method.function(factors, row, **self.params) for row in rows]
+        merged = [self.method.apply(factors, row, self.params)[0] for row in rows]
         rank = max(one.rank for one in merged)
         out_features, in_features = self.module_shapes[module]
         a = torch.zeros(len(rows), rank, in_features, dtype=self.dtype)

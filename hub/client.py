@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from compose.examples import examples_of
+from compose.layer_weights import Weight
 from compose.trials import Progress
 from hub.actions import aliases, delete, find, show
 from hub.actions import compose as compose_action
@@ -83,20 +84,26 @@ class Hub:
 
     def compose(
         self,
-        parts: Mapping[str, float],
+        parts: Mapping[str, Weight],
         into: str,
         *,
         method: str = "lorahub",
+        max_rank: int | None = None,
+        policies: Mapping[str, str] | None = None,
+        base: str = "",
         allow_unbound: bool = False,
         dtype: str = "",
         version: str = "",
         **params: Any,
     ) -> compose_action.Composed:
-        """Mix adapters (address -> weight) and publish the result; `params` are the method's, such as `rank=16`."""
-        listed = [compose_action.Part(parse_address(address), float(weight)) for address, weight in parts.items()]
+        """Mix adapters and publish the result; `params` are the method's, such as `rank=16`.
+
+        A weight is a number, or numbers by globs over modules, the last of them `*`.
+        """
+        listed = [compose_action.Part(parse_address(address), weight) for address, weight in parts.items()]
         return compose_action.compose(
             self.home, listed, parse_address(into), method=method, params=params, dtype=dtype,
-            allow_unbound=allow_unbound, version=version,
+            max_rank=max_rank, policies=policies, base=base, allow_unbound=allow_unbound, version=version,
         )  # fmt: skip
 
     def search(
@@ -133,12 +140,22 @@ class Hub:
         return search_action.finish(self.home, search_action.stored_plan(self.home, search))
 
     def export(
-        self, address: str, to: str | Path, *, fused: bool = False, base: str = "", dtype: str = "", force: bool = False
+        self,
+        address: str,
+        to: str | Path,
+        *,
+        profile: str = "peft-uniform",
+        max_rank: int | None = None,
+        fused: bool = False,
+        base: str = "",
+        dtype: str = "",
+        force: bool = False,
     ) -> export_action.Exported:
         """Write plain LoRA files, or with `fused` the base model with the adapter added in."""
         return export_action.export(
-            self.home, parse_address(address), Path(to), fused=fused, base=base, dtype=dtype, force=force
-        )
+            self.home, parse_address(address), Path(to), profile=profile, max_rank=max_rank, fused=fused, base=base,
+            dtype=dtype, force=force,
+        )  # fmt: skip
 
     def promote(self, address: str, alias: str) -> aliases.Move:
         """Point an alias at the revision that the address names now."""

@@ -89,3 +89,7 @@ class TooLarge(HubError, ValueError):
 
 class BadSignature(HubError, PermissionError):
     """A signed URL or upload token that was altered, has expired, or is for something else."""
+
+
+class PushFailed(HubError):
+    """Another hub did not take an upload; the message has its own words."""

@@ -36,14 +36,22 @@ def inspect_adapter(
 
     Errors: malformed files; no module of the adapter exists in `base` with a fitting shape.
     """
-    description = describe(directory, name=name)
+    shapes = {tensor: tuple(sizes) for tensor, sizes in base.facts.shapes.items()} if base else None
+    description = describe(directory, name=name, base_shapes=shapes)
     card = read_card(directory)
     notes = []
     zero: bool | None = None
     if description.supported:
         from compose.peft_files import effect  # loads torch, which only adapters of this family need
 
-        zero = effect(directory, name=name).zero_delta
+        found = effect(directory, name=name)
+        zero = found.zero_delta if found else None
+        if description.needs_base:
+            notes.append(f"{name} needs its base model at hand to be mixed: {description.needs_base}")
+        for kind in sorted({extra.kind for extra in description.extras}):
+            notes.append(
+                f"{name} replaces tensors ({kind}); mixes need a policy where adapters differ: --policy {kind}=..."
+            )
         if zero:
             notes.append(f"{name} changes nothing: every B (or A) is zero")
     elif description.refusal is not None:
@@ -83,7 +91,7 @@ def _fit(
         said = description.base_model or "names none"
         notes.append(f"{name} is unbound: its base model ({said}) is not known here; see --base")
         return None, ()
-    if not description.supported:
+    if not description.modules:
         return None, ()
     found = fit(description, {name: tuple(sizes) for name, sizes in base.facts.shapes.items()})
     lacking: tuple[str, ...] = tuple(sorted({*found.missing, *(misfit.path for misfit in found.misfit)}))

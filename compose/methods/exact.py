@@ -19,4 +19,10 @@ def exact(factors: Sequence[Factors | None], weights: Sequence[float]) -> Factor
     if not parts:
         some = next(f for f in factors if f is not None)
         return Factors(torch.zeros_like(some.A[:1]), torch.zeros_like(some.B[:, :1]))
-    return Factors(torch.cat([c * f.A for f, c in parts], dim=0), torch.cat([f.B for f, _ in parts], dim=1))
+    first = parts[0][0]
+    stacked = first.A.new_empty(sum(f.rank for f, _ in parts), first.in_features)
+    start = 0
+    for f, c in parts:  # scaled in one pass into its place: merging is bound by memory
+        torch.mul(f.A, c, out=stacked[start : start + f.rank])
+        start += f.rank
+    return Factors(stacked, torch.cat([f.B for f, _ in parts], dim=1))

@@ -7,6 +7,7 @@ element-wise merge holds cross terms between adapters. Which method it is depend
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch.nn.functional import pad
@@ -19,7 +20,7 @@ def pad_rank(factors: Factors, rank: int) -> Factors:
     missing = rank - factors.rank
     if missing == 0:
         return factors
-    return Factors(pad(factors.A, (0, 0, 0, missing)), pad(factors.B, (0, missing)), factors.scaling)
+    return replace(factors, A=pad(factors.A, (0, 0, 0, missing)), B=pad(factors.B, (0, missing)))
 
 
 def sum_factors(factors: Sequence[Factors | None], a: Sequence[float], b: Sequence[float]) -> Factors:
@@ -33,6 +34,6 @@ def sum_factors(factors: Sequence[Factors | None], a: Sequence[float], b: Sequen
     sum_b = torch.zeros(first.out_features, rank, dtype=first.B.dtype, device=first.B.device)
     for one, a_i, b_i in zip(factors, a, b, strict=True):
         if one is not None:
-            sum_a[: one.rank] += a_i * one.A
-            sum_b[:, : one.rank] += b_i * one.B
+            sum_a[: one.rank].add_(one.A, alpha=a_i)
+            sum_b[:, : one.rank].add_(one.B, alpha=b_i)
     return Factors(sum_a, sum_b)

@@ -8,6 +8,9 @@ How the scalings s_i of the adapters come in (`fold`):
 - `balanced`: A_i and B_i are multiplied by sqrt|s_i| first, the sign of s_i goes on B. Symmetric in the adapters.
 - `lorahub-compat`: no fold; the scaling of the first adapter multiplies the product, as in the reference code. Only
   where all adapters have the same modules, ranks and scalings; then both folds give the same delta.
+
+With `align=procrustes` the factors are turned towards each other first (gauge.py), which changes no adapter by itself.
+Level: factor.
 """
 
 from __future__ import annotations
@@ -17,14 +20,21 @@ from math import copysign, sqrt
 
 from ..adapter import Factors
 from ..errors import IncompatibleAdapters
+from ..gauge import procrustes
 from .factor_sum import sum_factors
 
 BALANCED = "balanced"
 COMPAT = "lorahub-compat"
+RAW, PROCRUSTES = "none", "procrustes"
+ALIGNMENTS = (RAW, PROCRUSTES)
 
 
-def lorahub(factors: Sequence[Factors | None], weights: Sequence[float], *, fold: str = BALANCED) -> Factors:
-    """Merge one module. `fold` is one of the two above; the result has scaling 1 and the largest rank."""
+def lorahub(
+    factors: Sequence[Factors | None], weights: Sequence[float], *, fold: str = BALANCED, align: str = RAW
+) -> Factors:
+    """Merge one module. `fold` and `align` are as above; the result has scaling 1 and the largest rank."""
+    if align == PROCRUSTES:
+        factors = procrustes(factors)
     if fold == COMPAT:
         scaling = _one_scaling(factors)
         merged = sum_factors(factors, weights, weights)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from compose.base_model import fingerprint
 from compose.card import CardFacts
 from compose.compatibility import compare
 from compose.description import describe
-from compose.recipe import RECIPE_FILE, Recipe, parent_of, read_recipe
+from compose.layer_weights import Weight, main_weight
+from compose.recipe import RECIPE_FILE, Recipe, parent_of, read_recipe, weights_of
 from hub.actions.publish import Published, check_target, publish
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase
@@ -20,6 +22,7 @@ from hub.bound_base import recorded_base
 from hub.errors import UsageError
 from hub.home import Home
 from hub.locate import Pinned, locate_adapter, locate_pinned
+from hub.read_parts import base_of_parts, read_parts
 from storage import adapters as adapter_rows
 from storage.adapters import AdapterFacts
 from storage.compositions import Composition, Parent
@@ -27,8 +30,23 @@ from storage.compositions import Composition, Parent
 
 @dataclass(frozen=True)
 class Part:
+    """`weight` is a number, or numbers by globs over modules, the last of them `*`."""
+
     address: Address
-    weight: float
+    weight: Weight
+
+
+@dataclass(frozen=True)
+class MixOptions:
+    """How to mix, besides the weights. `params` are the method's; `policies` say whose whole tensors count; `base` is
+    the base model's folder or name, for adapters that need it."""
+
+    method: str = "lorahub"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = ""
+    max_rank: int | None = None
+    policies: Mapping[str, str] = field(default_factory=dict)
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,8 @@ class Composed:
     retained_energy: float | None
     """Share of the exact delta that an approximating method kept; None for element-wise methods."""
     notes: tuple[str, ...]
+    gauge_affinity: float | None = None
+    """For element-wise methods: how alike the adapters' factors are laid out, 1 is best (compose/gauge.py)."""
 
     @property
     def verb(self) -> str:
@@ -65,6 +85,7 @@ class Composed:
             "method": self.method,
             "parts": [{"address": str(p.address), "weight": p.weight} for p in self.parts],
             "retained_energy": self.retained_energy,
+            "gauge_affinity": self.gauge_affinity,
             "notes": list(self.notes),
         }
 
@@ -77,6 +98,9 @@ def compose(
     method: str = "lorahub",
     params: Mapping[str, Any] | None = None,
     dtype: str = "",
+    max_rank: int | None = None,
+    policies: Mapping[str, str] | None = None,
+    base: str = "",
     allow_unbound: bool = False,
     version: str = "",
     search: Mapping[str, Any] | None = None,
@@ -90,13 +114,12 @@ def compose(
     check_target(into)
     pinned = pin_parts(home, [part.address for part in parts])
     notes = (*check_fit(pinned, allow_unbound=allow_unbound), *licence_notes(pinned))
-    return mix(
-        home, pinned, [part.weight for part in parts], into,
-        method=method, params=params or {}, dtype=dtype, version=version, search=search, notes=notes,
-    )  # fmt: skip
+    options = MixOptions(method, params or {}, dtype, max_rank, policies or {}, base)
+    weights = [part.weight for part in parts]
+    return mix(home, pinned, weights, into, options=options, version=version, search=search, notes=notes)
 
 
-def remake(home: Home, recipe_file: Path, into: Address | None, *, version: str = "") -> Composed:
+def remake(home: Home, recipe_file: Path, into: Address | None, *, base: str = "", version: str = "") -> Composed:
     """Remake a mix from its recipe and publish it. The parents must be in this home with the recorded bytes, and the
     result must have the recorded sha256, or nothing is published."""
     from compose.remake import remake as remake_files
@@ -107,10 +130,11 @@ def remake(home: Home, recipe_file: Path, into: Address | None, *, version: str 
     recipe = read_recipe(recipe_file / RECIPE_FILE if recipe_file.is_dir() else recipe_file)
     addresses = [_parent_address(p.address, p.commit, p.folder) for p in recipe.parents]
     pinned = pin_parts(home, addresses, pinned_before=True)
-    weights = [parent.weight for parent in recipe.parents]
+    weights = weights_of(recipe)
+    tensors = base_of_parts(home, pinned, base) if recipe.base else None
     with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
         made = Path(scratch) / "adapter"
-        remake_files(recipe, [part.directory for part in pinned], made, facts=_card(into, pinned))
+        remake_files(recipe, [part.directory for part in pinned], made, facts=_card(into, pinned), base=tensors)
         published = publish(
             home, made, into, base=_shared_base(home, pinned), version=version, message=f"Remake {into.adapter_id}",
             composition=_composition(pinned, weights, recipe_of(made)),
@@ -168,44 +192,55 @@ def licence_notes(parts: Sequence[PinnedPart]) -> tuple[str, ...]:
 def mix(
     home: Home,
     parts: Sequence[PinnedPart],
-    weights: Sequence[float],
+    weights: Sequence[Weight],
     into: Address,
     *,
-    method: str,
-    params: Mapping[str, Any],
-    dtype: str = "",
+    options: MixOptions,
     version: str = "",
     search: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> Composed:
     """Merge pinned parts that are known to fit, and publish the result."""
     from compose.export import save_adapter
+    from compose.gauge import gauge_affinity
     from compose.merge import merge
-    from compose.peft_files import read_adapter
+    from compose.methods import find_method
+    from compose.replacements import numbered
 
-    adapters = [read_adapter(part.directory, name=part.name) for part in parts]
-    merged = merge(adapters, list(weights), method=method, name=into.adapter_id, **params)
+    base = base_of_parts(home, parts, options.base)
+    adapters = read_parts(parts, base)
+    merged = merge(
+        adapters, list(weights), method=options.method, name=into.adapter_id, max_rank=options.max_rank,
+        policies=options.policies, base=base, **options.params,
+    )  # fmt: skip
     recipe = Recipe(
         parents=tuple(
             parent_of(
-                part.directory, address=part.address.repo_id, weight=float(weight),
+                part.directory, address=part.address.repo_id, weight=weight,
                 commit=part.pinned.revision.commit_id, folder=part.pinned.folder,
             )
             for part, weight in zip(parts, weights, strict=True)
         ),
-        method=method,
+        method=options.method,
         params=merged.report.params,
+        max_rank=options.max_rank,
+        policies=numbered(options.policies, [part.name for part in parts]),
+        base=fingerprint(base.directory).digest if base else None,
         search=search,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
         made = Path(scratch) / "adapter"
-        save_adapter(merged.adapter, made, dtype=dtype or None, recipe=recipe, facts=_card(into, parts))
+        save_adapter(merged.adapter, made, dtype=options.dtype or None, recipe=recipe, facts=_card(into, parts))
         published = publish(
             home, made, into, base=_shared_base(home, parts), version=version, message=f"Mix {into.adapter_id}",
             composition=_composition(parts, weights, recipe_of(made)),
         )  # fmt: skip
-    energy = merged.report.retained_energy
-    return Composed(published, _parts(parts, weights), method, energy, (*notes, *merged.report.notes, *published.notes))
+    by_factor = find_method(options.method).level == "factor" and len(adapters) > 1
+    return Composed(
+        published, _parts(parts, weights), options.method, merged.report.retained_energy,
+        (*notes, *merged.report.notes, *published.notes),
+        gauge_affinity([adapter.modules for adapter in adapters]) if by_factor else None,
+    )  # fmt: skip
 
 
 def recipe_of(folder: Path) -> dict[str, Any]:
@@ -223,7 +258,7 @@ def _card(into: Address, parts: Sequence[PinnedPart]) -> CardFacts:
     )
 
 
-def _composition(parts: Sequence[PinnedPart], weights: Sequence[float], recipe: Mapping[str, Any]) -> Composition:
+def _composition(parts: Sequence[PinnedPart], weights: Sequence[Weight], recipe: Mapping[str, Any]) -> Composition:
     return Composition(
         method=str(recipe["method"]),
         params=recipe["params"],
@@ -232,7 +267,7 @@ def _composition(parts: Sequence[PinnedPart], weights: Sequence[float], recipe: 
             Parent(
                 repo_id=part.pinned.repo.id, revision_id=part.pinned.revision.id,
                 commit_id=part.pinned.revision.commit_id, folder=part.pinned.folder, full_name=part.address.repo_id,
-                weight=float(weight), weights_sha256=str(part.facts.weights_sha256),
+                weight=main_weight(weight), weights_sha256=str(part.facts.weights_sha256),
                 config_sha256=str(part.facts.config_sha256),
             )
             for part, weight in zip(parts, weights, strict=True)
@@ -250,8 +285,8 @@ def _shared_base(home: Home, parts: Sequence[PinnedPart]) -> FoundBase | None:
         return recorded_base(session, identity)
 
 
-def _parts(parts: Sequence[PinnedPart], weights: Sequence[float]) -> tuple[Part, ...]:
-    return tuple(Part(part.address, float(weight)) for part, weight in zip(parts, weights, strict=True))
+def _parts(parts: Sequence[PinnedPart], weights: Sequence[Weight]) -> tuple[Part, ...]:
+    return tuple(Part(part.address, weight) for part, weight in zip(parts, weights, strict=True))
 
 
 def _parent_address(address: str, commit: str | None, folder: str) -> Address:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compose.card import CardFacts
 from compose.recipe import RECIPE_FILE, read_recipe
@@ -15,6 +17,12 @@ from hub.base_lookup import FoundBase, require_base
 from hub.bound_base import bound_base
 from hub.errors import UnknownBase, UsageError, WouldOverwrite
 from hub.home import Home
+from hub.push import push_folder
+from hub.read_parts import base_of_parts, read_parts
+
+if TYPE_CHECKING:
+    from compose.adapter import LoraAdapter
+    from compose.export import ExportReport
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,14 @@ class Exported:
     max_change: float
     """The largest |written - float32 truth| of any value."""
     notes: tuple[str, ...]
+    retained_energy: float | None = None
+    """Share of the squared norm that --max-rank left, over all modules."""
+    retained: Mapping[str, float] = field(default_factory=dict)
+    """The same by module; empty where nothing was cut."""
+    commands: tuple[str, ...] = ()
+    """Lines that serve it."""
+    pushed: str | None = None
+    """URL of the commit at the hub that it was pushed to."""
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -35,6 +51,10 @@ class Exported:
             "fused": self.fused,
             "max_change": self.max_change,
             "notes": list(self.notes),
+            "retained_energy": self.retained_energy,
+            "retained": dict(self.retained),
+            "commands": list(self.commands),
+            "pushed": self.pushed,
         }
 
 
@@ -45,6 +65,7 @@ def export(
     *,
     profile: str = "peft-uniform",
     dtype: str = "",
+    max_rank: int | None = None,
     fused: bool = False,
     base: str = "",
     force: bool = False,
@@ -54,48 +75,65 @@ def export(
     With `fused` the base model is written with the adapter added in; `base` says where it is, if this home does not
     know. Errors: an adapter that cannot be mixed cannot be exported as plain LoRA either.
     """
-    if base and not fused:
-        raise UsageError("--base is for --fused", remedy="add --fused, or leave --base out")
+    if fused and (max_rank or dtype):
+        raise UsageError(
+            "--max-rank and --dtype are for adapters", remedy="a fused base keeps its own dtype and needs no rank"
+        )
     if to.exists() and not force and (not to.is_dir() or any(to.iterdir())):
         raise WouldOverwrite(f"'{to}' is not empty", remedy="give another folder, or --force to replace it")
     [part] = pin_parts(home, [address])
+    commit = part.pinned.revision.commit_id
     if fused:
         change, notes = _fuse(part, _base_of(home, part, base), to)
-    else:
-        change, notes = _plain(part, to, profile=profile, dtype=dtype, force=force)
-    return Exported(to, address, part.pinned.revision.commit_id, fused, change, notes)
+        return Exported(to, address, commit, fused, change, notes)
+    [adapter] = read_parts([part], base_of_parts(home, [part], base))
+    report = _plain(part, adapter, to, profile=profile, dtype=dtype, max_rank=max_rank, force=force)
+    return Exported(
+        to, address, commit, fused, report.max_change, (),
+        report.retained_energy, report.retained or {}, report.commands,
+    )  # fmt: skip
 
 
-def _plain(part: PinnedPart, to: Path, *, profile: str, dtype: str, force: bool) -> tuple[float, tuple[str, ...]]:
+def push(done: Exported, repo_id: str, *, endpoint: str = "", private: bool = False) -> Exported:
+    """Upload what was exported to `repo_id` at any hub of the Hugging Face protocol."""
+    url = push_folder(done.directory, repo_id, endpoint=endpoint, private=private, message=f"Export of {done.address}")
+    return replace(done, pushed=url)
+
+
+def _plain(
+    part: PinnedPart, adapter: LoraAdapter, to: Path, *, profile: str, dtype: str, max_rank: int | None, force: bool
+) -> ExportReport:
     from compose.export import save_adapter
-    from compose.peft_files import read_adapter
 
     recipe_file = part.directory / RECIPE_FILE
     report = save_adapter(
-        read_adapter(part.directory, name=part.name), to, profile=profile, dtype=dtype or None, overwrite=force,
+        adapter, to, profile=profile, dtype=dtype or None, max_rank=max_rank, overwrite=force,
         facts=CardFacts(title=part.address.adapter_id, license=part.facts.licence),
     )  # fmt: skip
     if recipe_file.is_file():
         recipe = read_recipe(recipe_file)
-        if recipe.output_sha256 == report.sha256["adapter_model.safetensors"]:
+        if recipe.output_sha256 == report.sha256.get("adapter_model.safetensors"):
             for source in filter(Path.is_file, (recipe_file, part.directory / "README.md")):
                 shutil.copyfile(source, to / source.name)
-    return report.max_change, ()
+    return report
 
 
 def _fuse(part: PinnedPart, base: FoundBase, to: Path) -> tuple[float, tuple[str, ...]]:
+    from compose.base_weights import BaseWeights
     from compose.fuse import fuse
-    from compose.peft_files import read_adapter
 
     if base.directory is None:
         raise UnknownBase(f"the files of the base model {base.name} are not on this machine", remedy="--base FOLDER")
-    adapter = read_adapter(part.directory, name=part.name)
+    [adapter] = read_parts([part], BaseWeights(base.directory))
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as scratch:
         made = Path(scratch) / "model"
         report = fuse(base.directory, adapter, made)
         _move_model(made, to)
-    return report.max_rounding, (f"{len(report.changed)} tensors of {base.name} changed",)
+    notes = [f"{len(report.changed)} tensors of {base.name} changed"]
+    if report.untied:
+        notes.append("the head was tied to the embedding and is a tensor of its own now (tie_word_embeddings: false)")
+    return report.max_rounding, tuple(notes)
 
 
 def _move_model(made: Path, to: Path) -> None:

@@ -18,13 +18,14 @@ from compose.search import LORAHUB, check_settings
 from compose.search import finish as finish_search
 from compose.search import search as search_weights
 from compose.trials import Progress, SearchResult, Trial
-from hub.actions.compose import Composed, PinnedPart, check_fit, mix, pin_parts
+from hub.actions.compose import Composed, MixOptions, PinnedPart, check_fit, mix, pin_parts
 from hub.actions.publish import check_target
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
 from hub.bound_base import bound_base
 from hub.errors import NotReproduced, UnknownBase
 from hub.home import Home
+from hub.read_parts import read_parts
 from storage import searches
 from storage.searches import PinnedAdapter
 
@@ -271,7 +272,7 @@ def _start(home: Home, plan: SearchPlan) -> searches.Search:
 
 
 def _scorer(plan: SearchPlan) -> Any:
-    from compose.peft_files import read_adapter
+    from compose.base_weights import BaseWeights
     from compose.scoring.loading import load_base, make_scorer
 
     if plan.base.directory is None:
@@ -284,7 +285,7 @@ def _scorer(plan: SearchPlan) -> Any:
     return make_scorer(
         base,
         examples=plan.examples,
-        adapters=[read_adapter(part.directory, name=part.name) for part in plan.parts],
+        adapters=read_parts(plan.parts, BaseWeights(plan.base.directory)),
         method=plan.options.method,
         params=plan.options.merge_params(),
         labels=plan.labels,
@@ -311,8 +312,9 @@ def _publish(home: Home, plan: SearchPlan, result: SearchResult) -> Composed | N
         "base": plan.base.facts.digest,
     }
     return mix(
-        home, [part for part, _ in used], [weight for _, weight in used], plan.into, method=plan.options.method,
-        params=plan.options.merge_params(), search=found, notes=plan.notes,
+        home, [part for part, _ in used], [weight for _, weight in used], plan.into,
+        options=MixOptions(plan.options.method, plan.options.merge_params(), base=str(plan.base.directory or "")),
+        search=found, notes=plan.notes,
     )  # fmt: skip
 
 

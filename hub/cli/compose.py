@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from compose.layer_weights import Weight
 from hub.actions import compose as compose_action
 from hub.address import parse_address
+from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params, policies_of, read_weights
 from hub.cli.output import JsonOption, Output, table
 from hub.errors import UsageError
 from hub.home import open_home
 from hub.settings import Settings
 
+UNRELATED = 0.5
+"""Gauge affinity below which the user is told (composition.md B.3)."""
+
 
 def register(app: typer.Typer) -> None:
-    app.command()(compose)
+    app.command(cls=MixCommand)(compose)
 
 
 def compose(
@@ -25,9 +31,23 @@ def compose(
     ] = None,
     *,
     into: Annotated[str, typer.Option("--as", metavar="NS/NAME", help="Address of the result.")] = "",
-    method: Annotated[str, typer.Option(help="lorahub (element-wise), exact, svd or peft-linear.")] = "lorahub",
-    fold: Annotated[str, typer.Option(help="lorahub only: balanced or lorahub-compat.")] = "",
-    rank: Annotated[int | None, typer.Option(min=1, help="svd only: rank of the result.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML: adapter to weight, or to weights by globs over modules.")
+    ] = None,
+    method: MethodOption = "lorahub",
+    param: ParamOption = None,
+    fold: Annotated[str, typer.Option(help="Short for --param fold=...")] = "",
+    rank: Annotated[int | None, typer.Option(min=1, help="Short for --param rank=...")] = None,
+    max_rank: Annotated[int | None, typer.Option(min=1, help="Cut the result to this rank by singular values.")] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=POLICY",
+            help="Whose whole tensors count; kinds: bias, modules_to_save, embedding, tokens; policies: error, "
+            "take_from:ADAPTER, delta_average, drop.",
+        ),
+    ] = None,
+    base: Annotated[str, typer.Option(help="The base model, for adapters that need it (DoRA, PiSSA, VeRA ...).")] = "",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; default: the widest input.")] = "",
     recipe: Annotated[Path | None, typer.Option(help="Remake the mix of this mixhub_recipe.json, bit for bit.")] = None,
     allow_unbound: Annotated[
@@ -38,9 +58,9 @@ def compose(
 ) -> None:
     """Mix adapters into a new one: mixhub compose team/a=0.6 team/b@v2=-0.3 --as team/new"""
     out = Output(as_json=as_json)
-    if bool(parts) == bool(recipe):
+    if [bool(parts), bool(recipe), bool(weights)].count(True) != 1:
         raise UsageError(
-            "give either adapters with weights or --recipe", remedy="mixhub compose ns/a=0.5 ns/b=0.5 --as ns/c"
+            "give adapters with weights, or --weights, or --recipe", remedy="mixhub compose ns/a=0.5 ns/b=0.5 --as ns/c"
         )
     if recipe and (fold or rank or dtype or allow_unbound or method != "lorahub"):
         raise UsageError(
@@ -49,23 +69,31 @@ def compose(
     with open_home(Settings()) as home:
         target = parse_address(into) if into else None
         if recipe:
-            done = compose_action.remake(home, recipe, target, version=version)
+            done = compose_action.remake(home, recipe, target, base=base, version=version)
         else:
             if target is None:
                 raise UsageError("--as is missing", remedy="name the result: --as namespace/name")
             done = compose_action.compose(
                 home,
-                [parse_part(part) for part in parts or ()],
+                read_weights(weights) if weights else [parse_part(part) for part in parts or ()],
                 target,
                 method=method,
-                params=method_params(fold=fold, rank=rank),
+                params=method_params(method, param, fold=fold, rank=rank),
                 dtype=dtype,
+                max_rank=max_rank,
+                policies=policies_of(policy),
+                base=base,
                 allow_unbound=allow_unbound,
                 version=version,
             )
     for note in done.notes:
         out.warn(note)
-    rows = [(f"{p.weight:+.4g}", str(p.address)) for p in done.parts]
+    if done.gauge_affinity is not None and done.gauge_affinity < UNRELATED and method == "lorahub":
+        out.say(
+            f"gauge affinity {done.gauge_affinity:.2f}: the adapters' factors are laid out differently, so much of "
+            "this element-wise mix is cross terms; compare --method exact, or --param align=procrustes"
+        )
+    rows = [(_shown(p.weight), str(p.address)) for p in done.parts]
     out.result(
         done.as_dict(),
         table("", ("weight", "adapter"), rows, right=("weight",)),
@@ -86,6 +114,7 @@ def parse_part(text: str) -> compose_action.Part:
         raise UsageError(f"'{text}' is not an adapter with a weight", remedy="write ns/name=0.5") from error
 
 
-def method_params(*, fold: str, rank: int | None) -> dict[str, object]:
-    """The options that were given, by the name that the merge method knows them by."""
-    return {name: value for name, value in (("fold", fold), ("rank", rank)) if value}
+def _shown(weight: Weight) -> str:
+    if isinstance(weight, Mapping):
+        return ", ".join(f"{glob} {value:+.4g}" for glob, value in weight.items())
+    return f"{weight:+.4g}"

@@ -9,8 +9,8 @@ import typer
 
 from hub.actions import search as search_action
 from hub.address import parse_address
-from hub.cli.compose import method_params
 from hub.cli.interrupts import Interrupts, end_interrupted
+from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output
 from hub.cli.search_report import SearchProgress, report, tell_how_to_go_on
 from hub.errors import UsageError
@@ -19,7 +19,7 @@ from hub.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(search)
+    app.command(cls=MixCommand)(search)
 
 
 def search(
@@ -35,8 +35,9 @@ def search(
     workers: Annotated[int, typer.Option(min=1, help="Candidates asked for at once.")] = 1,
     optimizer: Annotated[str, typer.Option(help="A nevergrad optimizer; default: depends on --workers.")] = "",
     preset: Annotated[str, typer.Option(help="lorahub: the published algorithm, exactly.")] = "",
-    method: Annotated[str, typer.Option(help="lorahub (element-wise), exact, svd or peft-linear.")] = "lorahub",
-    fold: Annotated[str, typer.Option(help="lorahub only: balanced or lorahub-compat.")] = "",
+    method: MethodOption = "lorahub",
+    param: ParamOption = None,
+    fold: Annotated[str, typer.Option(help="Short for --param fold=...")] = "",
     bounds: Annotated[str, typer.Option(metavar="LOW,HIGH", help="Limits of each weight.")] = "",
     l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
@@ -79,7 +80,7 @@ def search(
                     optimizer=optimizer or None,
                     preset=preset or None,
                     method=method,
-                    params=method_params(fold=fold, rank=None),
+                    params=method_params(method, param, fold=fold),
                     bounds=parse_bounds(bounds) if bounds else None,
                     l1=l1,
                     device=device,

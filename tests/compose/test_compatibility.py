@@ -24,8 +24,8 @@ def test_all_differences_are_listed_at_once(random_adapter: Make, write_adapter:
     first = random_adapter(1)
     wide = random_adapter(2, sizes=(8, 5), rank=3)
     other = replace(random_adapter(3, paths=("a", "c")), base_model="other/base", task_type="SEQ_CLS")
-    dora = describe(write_adapter(use_dora=True))
-    report = compare([first, wide, other, dora])
+    kasa = describe(write_adapter(kasa_config={"x": 1}))
+    report = compare([first, wide, other, kasa])
     found = {(d.adapter, d.key, d.severity) for d in report.differences}
     assert found >= {
         ("adapter-2", "the shape of a (out, in)", "error"),
@@ -45,8 +45,8 @@ def test_all_differences_are_listed_at_once(random_adapter: Make, write_adapter:
 
 
 def test_only_an_unsupported_family_is_its_own_error(random_adapter: Make, write_adapter: Callable[..., Path]) -> None:
-    with pytest.raises(UnsupportedAdapter, match=r"(?s)DoRA.*save_as_lora"):
-        compare([random_adapter(1), describe(write_adapter(use_dora=True))]).raise_for_errors()
+    with pytest.raises(UnsupportedAdapter, match=r"(?s)KaSA.*merge_and_unload"):
+        compare([random_adapter(1), describe(write_adapter(kasa_config={"x": 1}))]).raise_for_errors()
 
 
 def test_identity_goes_before_names(random_adapter: Make) -> None:

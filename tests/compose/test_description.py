@@ -44,8 +44,8 @@ def test_a_config_in_memory_and_a_file_of_any_name_will_do(write_adapter: Callab
 
 
 def test_unsupported_families_are_described_as_far_as_possible(write_adapter: Callable[..., Path]) -> None:
-    facts = describe(write_adapter({"base_model.model.q.ia3_l": torch.ones(4, 1)}, peft_type="IA3"))
-    assert not facts.supported and facts.refusal is not None and facts.refusal.family == "IA3"
+    facts = describe(write_adapter({"base_model.model.q.hra_u": torch.ones(4, 1)}, peft_type="HRA"))
+    assert not facts.supported and facts.refusal is not None and facts.refusal.family == "HRA"
     assert (facts.base_model, facts.parameter_count, facts.modules) == ("some/base", 4, ())
 
 
@@ -92,6 +92,11 @@ BAD = {
         {"rank_pattern": {"q": 3}},
         "lora_A has rank 2, .* says 3",
     ),
+    "DoRA without its magnitudes": (
+        {A: torch.ones(2, 6), B: torch.ones(5, 2)},
+        {"use_dora": True},
+        "no lora_magnitude_vector",
+    ),
     "a stranger": (
         {A: torch.ones(2, 6), B: torch.ones(5, 2), "base_model.model.q.lora_C": torch.ones(1)},
         {},
@@ -100,7 +105,7 @@ BAD = {
     "two adapters in one file": (
         {A: torch.ones(2, 6), B: torch.ones(5, 2), A.replace("weight", "default.weight"): torch.ones(2, 6)},
         {},
-        "are both factor A",
+        "are both lora_A of",
     ),
 }
 

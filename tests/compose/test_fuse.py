@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from compose.adapter import LoraAdapter
+from compose.adapter import Factors, LoraAdapter, Replacement
 from compose.base_model import fingerprint
 from compose.errors import BaseModelError, IncompatibleAdapters, OutputExists
 from compose.fuse import fuse
@@ -94,8 +94,8 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
         fuse(base, random_adapter(1, paths=(path,)), tmp_path / "fused")
     tied = replace(adapter, modules={"lm_head": random_adapter(1, sizes=(16, 64)).modules["a"]})
     config = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
-    with pytest.raises(IncompatibleAdapters, match="is tied to the embedding"):
+    (base / "config.json").write_text(json.dumps({**config, "model_type": "t5", "tie_word_embeddings": True}))
+    with pytest.raises(IncompatibleAdapters, match="differently, which are tied; a t5"):
         fuse(base, tied, tmp_path / "fused")
     (base / "config.json").write_text(json.dumps({**config, "quantization_config": {"bits": 4}}))
     with pytest.raises(BaseModelError, match=r"(?s)is quantised.*full-precision"):
@@ -107,3 +107,91 @@ def test_an_existing_model_is_not_overwritten(save: Save, peft_adapter: Callable
     base = save("llama")
     with pytest.raises(OutputExists, match="not empty"):
         fuse(base, read_adapter(peft_adapter("llama", r=2)), base)
+
+
+@pytest.fixture
+def tied(tmp_path: Path) -> Path:
+    """A Llama whose head is its embedding, in several shards."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.2)
+    model.save_pretrained(tmp_path / "tied", max_shard_size="10KB")
+    return tmp_path / "tied"
+
+
+@pytest.mark.parametrize("target", ["lm_head", "model.embed_tokens"])
+def test_a_tied_head_becomes_one_of_its_own_where_the_two_change_differently(
+    tied: Path, target: str, logits: Callable[[nn.Module], Tensor], tmp_path: Path
+) -> None:
+    """The truth is the unmerged adapter: it changes one use of the shared tensor. PEFT's merge changes both."""
+    from transformers import LlamaForCausalLM
+
+    generator = torch.Generator().manual_seed(1)
+    a, b = torch.randn(2, 64, generator=generator), torch.randn(16, 2, generator=generator)
+    embedding = target.endswith("embed_tokens")
+    factors = Factors(a, b, 0.5, "embedding") if embedding else Factors(b.T, a.T, 0.5)
+    report = fuse(tied, LoraAdapter("one", {target: factors}), tmp_path / "fused")
+    assert report.untied
+    expected = LlamaForCausalLM.from_pretrained(tied)
+    with torch.no_grad():
+        changed = expected.model.embed_tokens.weight + 0.5 * (b @ a).T
+        kept = nn.Parameter(expected.model.embed_tokens.weight.clone())
+        expected.lm_head.weight = kept if embedding else nn.Parameter(changed)
+        expected.model.embed_tokens.weight = nn.Parameter(changed) if embedding else kept
+    fused = LlamaForCausalLM.from_pretrained(tmp_path / "fused").eval()
+    torch.testing.assert_close(logits(fused), logits(expected.eval()), rtol=1e-4, atol=1e-5)
+    assert json.loads((tmp_path / "fused" / "config.json").read_text())["tie_word_embeddings"] is False
+    index = json.loads((tmp_path / "fused" / "model.safetensors.index.json").read_text())
+    held = {name: file.name for file in (tmp_path / "fused").glob("*.safetensors") for name in load_file(file)}
+    assert index["weight_map"] == held and "lm_head.weight" in held
+
+
+def test_a_tied_head_changed_alike_stays_tied(tied: Path, tmp_path: Path) -> None:
+    a, b = torch.randn(2, 64), torch.randn(16, 2)
+    modules = {"model.embed_tokens": Factors(a, b, 0.5, "embedding"), "lm_head": Factors(b.T, a.T, 0.5)}
+    report = fuse(tied, LoraAdapter("one", modules), tmp_path / "fused")
+    assert not report.untied and report.changed == ("model.embed_tokens.weight",)
+
+
+def test_a_grown_vocabulary_is_written_and_said(tied: Path, tmp_path: Path) -> None:
+    from transformers import LlamaForCausalLM
+
+    grown = Replacement(torch.randn(70, 16), "embedding")
+    adapter = LoraAdapter("one", {}, replaced={"model.embed_tokens.weight": grown})
+    report = fuse(tied, adapter, tmp_path / "fused")
+    assert not report.untied
+    fused = LlamaForCausalLM.from_pretrained(tmp_path / "fused")
+    assert fused.config.vocab_size == 70 and torch.equal(fused.lm_head.weight, grown.values)
+
+
+def test_blocks_of_any_size_give_the_same_bytes(
+    save: Save, peft_adapter: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, adapter = save("gpt2", torch.bfloat16), read_adapter(peft_adapter("gpt2", r=2))
+    whole = fuse(base, adapter, tmp_path / "whole")
+    monkeypatch.setattr("compose.shard_stream.BLOCK", 50)
+    monkeypatch.setattr("compose.shard_stream.COPY", 7)
+    pieces = fuse(base, adapter, tmp_path / "pieces")
+    assert whole.max_rounding == pytest.approx(pieces.max_rounding, rel=1e-3) and whole.max_rounding > 0
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "pieces"))
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        torch.testing.assert_close(weight, two[name], rtol=1e-2, atol=1e-3)
+        assert name in whole.changed or torch.equal(weight, two[name])
+
+
+def test_a_sum_that_the_dtype_cannot_hold_is_refused_and_nothing_is_written(save: Save, tmp_path: Path) -> None:
+    huge = Factors(torch.full((1, 16), 1e4), torch.full((16, 1), 1e4))
+    with pytest.raises(BaseModelError, match="cannot hold"):
+        fuse(
+            save("llama", torch.float16), LoraAdapter("big", {"model.layers.0.self_attn.q_proj": huge}), tmp_path / "x"
+        )
+    assert not (tmp_path / "x").exists()

@@ -32,12 +32,15 @@ def test_modules_are_the_sorted_union_and_an_absent_one_is_zero(random_adapter: 
     merged = merge([one, two], [0.5, 0.25], method=method).adapter
     assert list(merged.modules) == ["a", "b", "c"]
     share = 0.5**2 if method == "lorahub" else 0.5
-    torch.testing.assert_close(delta(merged, "a"), share * delta(one, "a"), rtol=1e-9, atol=1e-9)
+    if METHODS[method].level not in ("core", "dense"):  # those thin out
+        torch.testing.assert_close(delta(merged, "a"), share * delta(one, "a"), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_order_of_adapters_does_not_matter(random_adapter: Make, method: str) -> None:
     adapters, weights = [random_adapter(i, rank=1 + i) for i in range(3)], [0.5, -0.7, 1.1]
+    if method == "slerp":  # two adapters, weights from 0
+        adapters, weights = adapters[:2], [0.5, 0.7]
     there = merge(adapters, weights, method=method)
     back = merge(adapters[::-1], weights[::-1], method=method)
     assert [m.rank for m in there.report.modules] == [m.rank for m in back.report.modules]
@@ -117,8 +120,8 @@ def test_fold_compat_names_the_adapter_that_differs(random_adapter: Make, change
 
 
 def test_unknown_methods_are_refused(random_adapter: Make) -> None:
-    with pytest.raises(BadMethod, match="'ties'"):
-        merge([random_adapter(1)], [1.0], method="ties")
+    with pytest.raises(BadMethod, match="'magic'"):
+        merge([random_adapter(1)], [1.0], method="magic")
 
 
 def test_the_result_keeps_what_its_parents_agree_on(random_adapter: Make) -> None:
@@ -136,6 +139,7 @@ def test_real_adapters_of_one_encoder_merge_and_change_something(tmp_path: Path,
     folders = sorted(path for path in (SHARED / "minilm_adapters").iterdir() if path.is_dir())
     adapters = [read_adapter(folder) for folder in folders]
     compare(adapters).raise_for_errors()
+    adapters = adapters[:2] if method == "slerp" else adapters
     result = merge(adapters, [1 / len(adapters)] * len(adapters), method=method)
     assert len(result.report.modules) == 12
     save_adapter(result.adapter, tmp_path / "mix", profile="peft-pattern")

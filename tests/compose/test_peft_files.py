@@ -81,8 +81,8 @@ def test_a_float64_that_float32_cannot_hold_is_refused(write_adapter: Callable[.
 
 
 def test_an_unsupported_family_is_refused_with_its_remedy(write_adapter: Callable[..., Path]) -> None:
-    with pytest.raises(UnsupportedAdapter, match=r"(?s)ns/name: DoRA: .*save_as_lora") as caught:
-        read_adapter(write_adapter(use_dora=True), name="ns/name")
+    with pytest.raises(UnsupportedAdapter, match=r"(?s)ns/name: KaSA: .*merge_and_unload") as caught:
+        read_adapter(write_adapter(kasa_config={"x": 1}), name="ns/name")
     assert caught.value.remedy
 
 

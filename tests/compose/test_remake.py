@@ -25,11 +25,12 @@ def parents(peft_adapter: Callable[..., Path]) -> list[Path]:
 
 
 def mix(parents: list[Path], target: Path, method: str, dtype: str = "float32") -> Recipe:
+    weights = [abs(weight) for weight in WEIGHTS] if method == "slerp" else WEIGHTS
     entries = tuple(
         parent_of(folder, address=f"ns/{i}", weight=weight, commit="c" * 40)
-        for i, (folder, weight) in enumerate(zip(parents, WEIGHTS, strict=True))
+        for i, (folder, weight) in enumerate(zip(parents, weights, strict=True))
     )
-    merged = merge([read_adapter(folder) for folder in parents], WEIGHTS, method=method)
+    merged = merge([read_adapter(folder) for folder in parents], weights, method=method)
     recipe = Recipe(entries, method, merged.report.params, profile="peft-pattern")
     save_adapter(merged.adapter, target, dtype=dtype, profile="peft-pattern", recipe=recipe)
     return read_recipe(target / "mixhub_recipe.json")

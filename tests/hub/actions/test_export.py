@@ -128,8 +128,8 @@ def test_fusing_needs_a_base_and_says_how_to_give_one(
     with pytest.raises(UnknownBase, match="team/a") as caught:
         export(home, at("team/a"), tmp_path / "out", fused=True)
     assert "--base" in caught.value.remedy and not (tmp_path / "out").exists()
-    with pytest.raises(UsageError, match="--fused"):
-        export(home, at("team/a"), tmp_path / "out", base=str(tiny_t5))
+    with pytest.raises(UsageError, match="--max-rank and --dtype are for adapters"):
+        export(home, at("team/a"), tmp_path / "out", fused=True, max_rank=2, base=str(tiny_t5))
     export(home, at("team/a"), tmp_path / "out", fused=True, base=str(tiny_t5))
     publish(home, write_lora("b", seed=2), at("team/b"), base=str(tiny_t5))
     with pytest.raises(UnknownBase, match="another"):
@@ -150,8 +150,8 @@ def test_a_base_whose_folder_now_holds_another_model_is_not_fused_into(
 def test_an_adapter_that_cannot_be_mixed_cannot_be_exported_either(
     home: Home, write_lora: Write, tmp_path: Path
 ) -> None:
-    publish(home, write_lora("a", use_dora=True), at("team/a"))
-    with pytest.raises(UnsupportedAdapter, match="DoRA"):
+    publish(home, write_lora("a", kasa_config={"x": 1}), at("team/a"))
+    with pytest.raises(UnsupportedAdapter, match="KaSA"):
         export(home, at("team/a"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -257,7 +257,8 @@ def test_an_adapter_whose_b_is_zero_is_stored_and_said_to_do_nothing(home: Home,
 
 
 @pytest.mark.parametrize(
-    ("config", "named"), [({"use_dora": True}, "DoRA"), ({"peft_type": "LOHA"}, "LoHa"), ({"bias": "all"}, "bias")]
+    ("config", "named"),
+    [({"use_qalora": True}, "QALoRA"), ({"peft_type": "OFT"}, "OFT"), ({"arrow_config": {"top_k": 1}}, "Arrow")],
 )
 def test_a_family_that_cannot_be_mixed_is_stored_with_the_reason(
     home: Home, write_lora: Write, config: dict[str, object], named: str

@@ -1,0 +1,81 @@
+"""What the commands that mix have in common: methods with their options, weights from a file, policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from typer.core import TyperCommand
+
+from hub.actions.compose import Part
+from hub.address import parse_address
+from hub.errors import UsageError
+
+MethodOption = Annotated[str, typer.Option(help="How to mix; all methods are listed below.")]
+ParamOption = Annotated[
+    list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="An option of the method; may be repeated.")
+]
+MAX_WEIGHTS_FILE = 1_000_000
+
+
+class MixCommand(TyperCommand):
+    """A command whose --help ends with the table of merge methods, which is read only then: it loads torch."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from compose.methods import method_help
+
+        super().format_help(ctx, formatter)
+        typer.echo(f"Methods and their options (--method NAME --param OPTION=VALUE)\n\n{method_help()}\n")
+
+
+def method_params(
+    method: str, params: Sequence[str] | None, *, fold: str = "", rank: int | None = None
+) -> dict[str, Any]:
+    """The options that were given, typed as the method wants them."""
+    given = dict(_pair(text, "--param density=0.5") for text in params or ())
+    given |= {name: str(value) for name, value in (("fold", fold), ("rank", rank)) if value}
+    if not given:
+        return {}  # so that plain mixes load no torch before they are known to be possible
+    from compose.methods import find_method
+
+    return dict(find_method(method).parse(given))
+
+
+def policies_of(texts: Sequence[str] | None) -> dict[str, str]:
+    """Kind of tensor -> whose counts."""
+    return dict(_pair(text, "--policy modules_to_save=take_from:ns/name") for text in texts or ())
+
+
+def _pair(text: str, example: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"'{text}' is no NAME=VALUE", remedy=f"write for example {example}")
+    return name, value
+
+
+def read_weights(path: Path) -> list[Part]:
+    """Adapters with weights from a YAML file: address -> number, or address -> globs over modules -> numbers."""
+    try:
+        if path.stat().st_size > MAX_WEIGHTS_FILE:
+            raise UsageError(f"{path} is larger than {MAX_WEIGHTS_FILE} bytes")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(content, Mapping) or not content:
+        raise UsageError(f"{path} holds no adapters", remedy="write lines such as ns/name: 0.5")
+    return [Part(parse_address(str(address)), _weight(str(address), weight)) for address, weight in content.items()]
+
+
+def _weight(address: str, weight: object) -> float | dict[str, float]:
+    if isinstance(weight, Mapping):
+        return {str(glob): _number(address, value) for glob, value in weight.items()}
+    return _number(address, weight)
+
+
+def _number(address: str, value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise UsageError(f"the weight of {address} is {value!r}, expected a number")
