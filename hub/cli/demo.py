@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    task: Annotated[str, typer.Argument(help="A held-out task; default: one where the best single adapter does well.")] = "",
+    task: Annotated[str, typer.Argument(help="A held-out task; default: one where a single adapter does well.")] = "",
     *,
     every: Annotated[bool, typer.Option("--all", help="All held-out tasks, one row each.")] = False,
     home: Annotated[Path, typer.Option(help="Folder of the demo's own home.")] = DEFAULT_HOME,

@@ -29,8 +29,8 @@ CONTENT = Path(__file__).parent
 NAMESPACE = "demo"
 BUDGET = 40
 FIRST_TASK = "upper-rotl-given-upper"
-"""What `mixhub demo` shows by itself: a task on which the best single adapter is a real opponent. `--all` shows the rest,
-also where mixing fails."""
+"""What `mixhub demo` shows by itself: a task on which the best single adapter is a real opponent. `--all` shows the
+rest, also where mixing fails."""
 
 Say = Callable[[str], None]
 
