@@ -130,6 +130,12 @@ def load(plan):
             press()
         except KeyboardInterrupt:
             raise RuntimeError("a module is only half loaded")
+    if way == "inside compiled code":
+        import ctypes
+        run_string = ctypes.pythonapi.PyRun_String
+        run_string.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.py_object, ctypes.py_object]
+        run_string.restype = ctypes.py_object
+        run_string(b"press()", 257, {"press": press}, {})
     if way == "leaves a thread":
         threading.Thread(target=threading.Event().wait).start()
         press()
@@ -145,7 +151,15 @@ main.run()
 
 
 @pytest.mark.parametrize(
-    "way", ["lost while loading", "lost while scoring", "becomes another error", "leaves a thread", "pressed twice"]
+    "way",
+    [
+        "lost while loading",
+        "lost while scoring",
+        "becomes another error",
+        "inside compiled code",
+        "leaves a thread",
+        "pressed twice",
+    ],
 )
 def test_a_ctrl_c_that_a_library_swallows_or_turns_into_another_error_still_stops_the_search(
     few_shot: Path, home_folder: Path, way: str
