@@ -41,6 +41,15 @@ class Interrupts:
         if self._asked:
             raise KeyboardInterrupt
 
+    def end(self) -> NoReturn:
+        """Exit with 130. After a real Ctrl-C without Python's own ending: a thread that nobody stopped would keep the
+        process alive, and an interrupted import of compiled code can turn the exit code into a death by signal."""
+        if self._asked:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
+
     def __enter__(self) -> Interrupts:
         former = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is threading.main_thread() and former is not signal.SIG_IGN:
@@ -69,13 +78,3 @@ class Interrupts:
             os._exit(INTERRUPTED)
         self._asked = True
         raise KeyboardInterrupt
-
-
-def end_interrupted() -> NoReturn:
-    """Exit with 130, also where a thread that nobody stopped (nevergrad's, after a lost exception) would go on."""
-    others = [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
-    if others:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)
-    raise typer.Exit(INTERRUPTED)

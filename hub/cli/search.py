@@ -9,8 +9,13 @@ import typer
 
 from hub.actions import search as search_action
 from hub.address import parse_address
+<<<<<<< HEAD
 from hub.cli.interrupts import Interrupts, end_interrupted
 from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
+=======
+from hub.cli.compose import method_params
+from hub.cli.interrupts import Interrupts
+>>>>>>> main
 from hub.cli.output import JsonOption, Output
 from hub.cli.search_report import SearchProgress, report, tell_how_to_go_on
 from hub.errors import UsageError
@@ -91,7 +96,7 @@ def search(
     if done is not None:
         report(out, done)
     if done is None or done.result.stopped:
-        end_interrupted()
+        interrupts.end()
 
 
 def refuse_other_options(ctx: typer.Context) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sqlite3
@@ -130,6 +131,12 @@ def load(plan):
             press()
         except KeyboardInterrupt:
             raise RuntimeError("a module is only half loaded")
+    if way == "inside compiled code":
+        import ctypes
+        run_string = ctypes.pythonapi.PyRun_String
+        run_string.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.py_object, ctypes.py_object]
+        run_string.restype = ctypes.py_object
+        run_string(b"press()", 257, {"press": press}, {})
     if way == "leaves a thread":
         threading.Thread(target=threading.Event().wait).start()
         press()
@@ -145,13 +152,25 @@ main.run()
 
 
 @pytest.mark.parametrize(
-    "way", ["lost while loading", "lost while scoring", "becomes another error", "leaves a thread", "pressed twice"]
+    "way",
+    [
+        "lost while loading",
+        "lost while scoring",
+        "becomes another error",
+        "inside compiled code",
+        "leaves a thread",
+        "pressed twice",
+    ],
 )
 def test_a_ctrl_c_that_a_library_swallows_or_turns_into_another_error_still_stops_the_search(
-    few_shot: Path, home_folder: Path, way: str
+    few_shot: Path, home_folder: Path, tmp_path: Path, way: str
 ) -> None:
-    command = [sys.executable, "-c", STUBBORN, way, *map(str, words(few_shot, 100_000, "--workers=1"))]
-    ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=SECONDS)
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    command = [sys.executable, "-m", "stubborn", way, *map(str, words(few_shot, 100_000, "--workers=1"))]
+    ran = subprocess.run(
+        command, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True,
+        text=True, timeout=SECONDS,
+    )  # fmt: skip
     assert ran.returncode == 130 and "Traceback" not in ran.stderr, ran.stderr
     with closing(sqlite3.connect(home_folder / "mixhub.sqlite")) as database:
         [(uuid, status)] = database.execute("select uuid, status from search").fetchall()
