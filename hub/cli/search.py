@@ -9,13 +9,8 @@ import typer
 
 from hub.actions import search as search_action
 from hub.address import parse_address
-<<<<<<< HEAD
-from hub.cli.interrupts import Interrupts, end_interrupted
-from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
-=======
-from hub.cli.compose import method_params
 from hub.cli.interrupts import Interrupts
->>>>>>> main
+from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output
 from hub.cli.search_report import SearchProgress, report, tell_how_to_go_on
 from hub.errors import UsageError
