@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .fuse import fuse as fuse
     from .merge import merge as merge
     from .methods import METHODS as METHODS
-    from .peft_files import read_adapter as load_adapter  # noqa: F401
+    from .peft_files import read_adapter as load_adapter  # noqa: F401 (for type checkers; loaded by __getattr__)
     from .remake import remake as remake
     from .search import search as search
 

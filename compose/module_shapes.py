@@ -16,7 +16,7 @@ from .peft_config import PeftConfig
 from .safetensors_header import TensorHeader
 
 ATTENTION_OUT_TIMES = 2.0
-"""PEFT (0.14 to 0.21.2, tuners/lora/layer.py MultiheadAttention.merge, which forward calls too) adds the change of the
+"""PEFT (0.21.2, tuners/lora/layer.py MultiheadAttention.merge, which forward calls too) adds the change of the
 output projection twice, in training as well: what such an adapter does is twice what its factors say."""
 
 Parts = Mapping[str, TensorHeader]

@@ -10,7 +10,7 @@ where it does not, examples are grouped by exact length, or the whole output is 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,11 @@ from ..errors import BadExamples
 from ..examples import Examples
 from ..mixed_factors import Stack
 from .generation import greedy
-from .population import DEFAULT_TOKEN_BUDGET, Population
+from .population import DEFAULT_TOKEN_BUDGET, Population, PopulationScorer
 from .tokens import Padded, check_tokens, encode_output, mean_token_losses, pad_rows, pad_token
 
 
-class CausalScorer:
+class CausalScorer(PopulationScorer):
     """A `Scorer`. `max_new_tokens` bounds the generated texts; by default the longest output of the examples."""
 
     def __init__(
@@ -53,18 +53,6 @@ class CausalScorer:
         self._pads = self._takes_positions
         self._keeps = "logits_to_keep" in parameters
         self._try_shortcuts()
-
-    @property
-    def adapter_names(self) -> tuple[str, ...]:
-        return self._population.stack.names
-
-    @property
-    def method(self) -> str:
-        return self._population.stack.method.name
-
-    @property
-    def method_params(self) -> Mapping[str, object]:
-        return self._population.stack.params
 
     @property
     def token_counts(self) -> NDArray[np.int64]:

@@ -19,11 +19,11 @@ from torch.nn import functional
 from ..errors import BadExamples
 from ..examples import Examples, default_labels
 from ..mixed_factors import Stack
-from .population import DEFAULT_TOKEN_BUDGET, Population
+from .population import DEFAULT_TOKEN_BUDGET, Population, PopulationScorer
 from .tokens import check_tokens, pad_rows, pad_token
 
 
-class LabelMatchingScorer:
+class LabelMatchingScorer(PopulationScorer):
     """A `Scorer`. `labels`: label -> text, by default the distinct outputs; longer texts are cut at `max_length`."""
 
     def __init__(
@@ -52,18 +52,6 @@ class LabelMatchingScorer:
         with torch.inference_mode():
             # one by one, so that a label's embedding does not depend on the other labels
             self._label_embeddings = torch.cat([self._embed([ids], 1) for ids in label_ids])
-
-    @property
-    def adapter_names(self) -> tuple[str, ...]:
-        return self._population.stack.names
-
-    @property
-    def method(self) -> str:
-        return self._population.stack.method.name
-
-    @property
-    def method_params(self) -> Mapping[str, object]:
-        return self._population.stack.params
 
     @property
     def token_counts(self) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ a time; the result of one (candidate, example) pair does not depend on its neigh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -68,6 +68,24 @@ class Population:
                     for position, example in enumerate(group):
                         results[k, example] = found[k * len(group) + position]
         return [[results[k, example] for example in range(len(lengths))] for k in range(candidates)]
+
+
+class PopulationScorer:
+    """What every scorer says of the mixes that it scores; the one parent of the scorers, which set `_population`."""
+
+    _population: Population
+
+    @property
+    def adapter_names(self) -> tuple[str, ...]:
+        return self._population.stack.names
+
+    @property
+    def method(self) -> str:
+        return self._population.stack.method.name
+
+    @property
+    def method_params(self) -> Mapping[str, object]:
+        return self._population.stack.params
 
 
 def forward_cost(parameters: int) -> int:

@@ -7,7 +7,7 @@ to the decoder shifted right as in training. The model's own forward computes th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from ..examples import Examples
 from ..mixed_factors import Stack
 from .generation import greedy
-from .population import DEFAULT_TOKEN_BUDGET, Population
+from .population import DEFAULT_TOKEN_BUDGET, Population, PopulationScorer
 from .tokens import check_tokens, encode_output, mean_token_losses, pad_rows, pad_token
 
 
-class Seq2SeqScorer:
+class Seq2SeqScorer(PopulationScorer):
     """A `Scorer`. `max_new_tokens` bounds the generated texts; by default the longest output of the examples."""
 
     def __init__(
@@ -42,18 +42,6 @@ class Seq2SeqScorer:
         check_tokens(model, self._inputs, base_name=base_name, what="input")
         check_tokens(model, self._labels, base_name=base_name, what="output")
         self._max_new_tokens = max_new_tokens or max(len(labels) for labels in self._labels)
-
-    @property
-    def adapter_names(self) -> tuple[str, ...]:
-        return self._population.stack.names
-
-    @property
-    def method(self) -> str:
-        return self._population.stack.method.name
-
-    @property
-    def method_params(self) -> Mapping[str, object]:
-        return self._population.stack.params
 
     @property
     def token_counts(self) -> NDArray[np.int64]:
