@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session, aliased
 
 from storage.accounts import Account
@@ -70,13 +70,13 @@ def revoke(session: Session, token_id: int, *, now: datetime | None = None) -> S
     return found[0]
 
 
-def _tokens(session: Session, *conditions: object) -> list[StoredToken]:
+def _tokens(session: Session, *conditions: ColumnElement[bool]) -> list[StoredToken]:
     namespace = aliased(AccountRow)
     query = (
         select(TokenRow, AccountRow.name, namespace.name)
         .join(AccountRow, AccountRow.id == TokenRow.account_id)
         .outerjoin(namespace, namespace.id == TokenRow.namespace_id)
-        .where(*conditions)  # type: ignore[arg-type]
+        .where(*conditions)
         .order_by(TokenRow.id)
         .execution_options(populate_existing=True)
     )

@@ -50,9 +50,10 @@ class Param:
             return value
         if self.kind == "flag" and isinstance(value, bool):
             return value
-        number = isinstance(value, float) or whole
-        if self.kind == "number" and number and isfinite(value) and self.low <= value <= self.high:  # type: ignore[arg-type, operator]
-            return float(value)  # type: ignore[arg-type]
+        if self.kind == "number" and isinstance(value, int | float) and not isinstance(value, bool):
+            in_range = self.low <= value <= self.high and abs(value) < 2**1023  # also what no float can hold is out
+            if in_range and isfinite(value):
+                return float(value)
         raise BadMethod(f"method {method!r}: {self.name} is {value!r}, expected {self.expected}")
 
     def parse(self, method: str, text: str) -> Value:

@@ -67,7 +67,8 @@ def pad_token(tokenizer: Any) -> int:
 def check_tokens(model: nn.Module, rows: Sequence[Sequence[int]], *, base_name: str, what: str) -> None:
     """`BaseModelError` when the tokenizer gives ids that the model has no embedding for, `BadExamples` when an example
     has no tokens or more than the model has positions for."""
-    known = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]  # torch types attributes as tensors
+    known = embeddings.num_embeddings
     positions = getattr(model.config, "max_position_embeddings", None)
     for number, row in enumerate(rows, 1):
         if not row:

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from compose.errors import BadExamples
 from compose.examples import Example, Examples, read_examples, read_labels
 from compose.search import LORAHUB, check_settings
 from compose.search import finish as finish_search
 from compose.search import search as search_weights
-from compose.trials import Progress, SearchResult, Trial
+from compose.trials import Kind, Progress, SearchResult, Trial
 from hub.actions.compose import Composed, MixOptions, PinnedPart, check_fit, mix, pin_parts
 from hub.actions.publish import check_target
 from hub.address import Address, parse_address
@@ -156,7 +156,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         base=_same_base(home, config["base"], config["base_digests"]),
         options=SearchOptions(**options),
         uuid=row.uuid,
-        replay=tuple(Trial(t.number, t.weights, t.loss, t.objective, t.kind) for t in trials),  # type: ignore[arg-type]
+        replay=tuple(Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind)) for t in trials),
     )
 
 

@@ -95,7 +95,7 @@ def publish_content(home: Home, say: Say) -> list[Address]:
 def load_libraries(say: Say) -> None:
     """Import what searching needs and load the base once, so that the first search's seconds are its own."""
     say("loading   torch, transformers and nevergrad ...")
-    import compose.nevergrad_search  # noqa: F401
+    import compose.nevergrad_search  # noqa: F401 (loaded before the searches are timed)
     from compose.scoring.loading import load_base
 
     load_base(CONTENT / "base")
