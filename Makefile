@@ -25,9 +25,12 @@ LEFT_OUT += gpu
 endif
 join_and = $(if $(word 2,$(1)),not $(firstword $(1)) and $(call join_and,$(wordlist 2,9,$(1))),$(if $(1),not $(1)))
 
+# Test processes; a file's tests stay in one of them.
+WORKERS ?= 2
+
 test: install  ## all tests
 	@for mark in $(LEFT_OUT); do echo "make test: leaving out the tests marked '$$mark' (not available on this machine)"; done
-	@$(BIN)/python -m pytest -m "$(call join_and,$(LEFT_OUT))" $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "$(call join_and,$(LEFT_OUT))" $(PYTEST_ARGS)
 
 check: install  ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -59,7 +59,7 @@ def serve(settings: Settings, *, port: int = 0) -> Iterator[Live]:
         server = web_server(settings, host="127.0.0.1", port=port)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not server.started and thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.02)
         assert server.started, "the server did not start"

@@ -74,15 +74,16 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def shared_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """One empty database for all tests that never commit."""
+    """One empty database for all tests that never commit. With several workers it may be set up more than once."""
     if request.param == "sqlite":
         path = tmp_path_factory.mktemp("shared") / "mixhub.sqlite"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         url = f"sqlite:///{path}"
     else:
+        name = f"shared_{next(_numbers)}"
         with request.getfixturevalue("postgres_admin").connect() as connection:
-            connection.execute(text("CREATE DATABASE shared TEMPLATE template_mixhub"))
-        url = request.getfixturevalue("postgres_url").replace("/postgres?", "/shared?")
+            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template_mixhub"))
+        url = request.getfixturevalue("postgres_url").replace("/postgres?", f"/{name}?")
     engine = open_database(url)
     yield engine
     engine.dispose()

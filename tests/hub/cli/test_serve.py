@@ -26,7 +26,7 @@ def start(home: Path, port: int) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_for(url: str, *, seconds: float = 20) -> float:
+def wait_for(url: str, *, seconds: float = 120) -> float:
     began = time.monotonic()
     while time.monotonic() - began < seconds:
         try:
@@ -54,7 +54,7 @@ def test_the_first_start_prints_the_administrator_s_token_and_the_next_does_not(
             headers = {"authorization": f"Bearer {tokens[0]}"}
             assert httpx2.get(f"http://127.0.0.1:{port}/api/whoami-v2", headers=headers).json()["isAdmin"]
         server.send_signal(signal.SIGINT)
-        out, err = server.communicate(timeout=20)
+        out, err = server.communicate(timeout=120)
         tokens += out.split()
         assert f"HF_ENDPOINT=http://127.0.0.1:{port}" in err and "Traceback" not in err
     assert len(tokens) == 1 and token_format.is_well_formed(tokens[0])
