@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,7 @@ from compose.trials import Progress
 from hub.actions import aliases, delete, find, show
 from hub.actions import compose as compose_action
 from hub.actions import export as export_action
+from hub.actions import preselect as preselect_action
 from hub.actions import publish as publish_action
 from hub.actions import pull as pull_action
 from hub.actions import search as search_action
@@ -118,20 +120,32 @@ class Hub:
         labels: Mapping[str, str] | None = None,
         base: str = "",
         allow_unbound: bool = False,
+        select: int | None = None,
         on_batch: Callable[[Progress], None] | None = None,
         **options: Any,
     ) -> search_action.SearchDone:
-        """Search mixing weights on few-shot examples; `options` are those of `SearchOptions` (budget, seed, ...)."""
+        """Search mixing weights on few-shot examples; `options` are those of `SearchOptions` (budget, seed, ...).
+
+        `select` searches only so many, the best alone, of `adapters` or, if that is empty, of all adapters of `base`.
+        """
+        rows = _examples(examples)
+        addresses = [parse_address(address) for address in adapters]
+        selected = None
+        if select is not None:
+            selected = preselect_action.select(self.home, addresses, rows, count=select, base=base, labels=labels)
+            addresses = list(selected.adapters)
         plan = search_action.new_plan(
             self.home,
-            [parse_address(address) for address in adapters],
-            _examples(examples),
+            addresses,
+            rows,
             labels=labels,
             into=parse_address(into) if into else None,
             base=base,
             allow_unbound=allow_unbound,
             options=search_action.SearchOptions(**options),
         )
+        if selected is not None:
+            plan = replace(plan, preselection=selected.as_dict())
         return search_action.run(self.home, plan, on_batch=on_batch)
 
     def resume(self, search: str, *, on_batch: Callable[[Progress], None] | None = None) -> search_action.SearchDone:

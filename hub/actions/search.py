@@ -66,6 +66,8 @@ class SearchPlan:
     uuid: str | None = None
     """Set when the search exists already and is resumed."""
     replay: tuple[Trial, ...] = ()
+    preselection: Mapping[str, Any] | None = None
+    """How the adapters were chosen from many, and why (hub/actions/preselect.py); None: they were named."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class SearchDone:
             "adapters": list(self.result.adapter_names),
             **_outcome(self.result, self.explanation),
             "training_overlap": overlaps(self.plan.parts, self.plan.examples),
+            "preselection": self.plan.preselection,
             "published": self.composed.as_dict() if self.composed else None,
             "trials": [asdict(trial) for trial in self.result.trials],
             "seconds": self.seconds,
@@ -164,6 +167,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         base=_same_base(home, config["base"], config["base_digests"]),
         options=SearchOptions(**options),
         uuid=row.uuid,
+        preselection=config.get("preselection"),
         replay=tuple(Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind)) for t in trials),
     )
 
@@ -284,6 +288,7 @@ def _start(home: Home, plan: SearchPlan) -> searches.Search:
                 "base_digests": _digests(plan.base),
                 "examples": [asdict(example) for example in plan.examples.rows],
                 "labels": dict(plan.labels) if plan.labels else None,
+                "preselection": plan.preselection,
             },
             examples_digest=plan.examples.digest,
         )
@@ -340,6 +345,7 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult) -> C
         "workers": plan.options.workers,
         "examples_sha256": plan.examples.digest,
         "candidates": list(result.adapter_names),
+        "considered": len(plan.preselection["considered"]) if plan.preselection else len(plan.parts),
         "loss": result.loss,
         "objective": result.objective,
         "fell_back": result.fell_back,
