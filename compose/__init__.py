@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .peft_files import read_adapter as load_adapter  # noqa: F401 (for type checkers; loaded by __getattr__)
     from .remake import remake as remake
     from .search import search as search
+    from .verify import verify as verify
 
 # public name -> (module, name there)
 _EXPORTS = {
@@ -39,6 +40,7 @@ _EXPORTS = {
     "remake": ("remake", "remake"),
     "save_adapter": ("export", "save_adapter"),
     "search": ("search", "search"),
+    "verify": ("verify", "verify"),
 }
 
 __all__ = list(_EXPORTS)

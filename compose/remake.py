@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from .adapter import LoraAdapter
 from .base_model import fingerprint
 from .base_weights import BaseWeights
 from .card import CardFacts
@@ -15,7 +16,7 @@ from .export import ExportReport, save_adapter
 from .merge import merge
 from .methods import find_method
 from .peft_files import read_adapter
-from .recipe import Recipe, file_sha256, weights_of
+from .recipe import Parent, Recipe, file_sha256, weights_of
 
 
 def remake(
@@ -33,26 +34,8 @@ def remake(
     written.
     """
     check_parents(recipe, parents)
-    if recipe.base is not None and (base is None or fingerprint(base.directory).digest != recipe.base):
-        found = "none" if base is None else base.directory.name
-        raise BadRecipe(
-            f"the recipe used the tensors of the base model {recipe.base[:12]}, {found} is at hand",
-            remedy="give that base: --base FOLDER_OR_NAME",
-        )
-    options: dict[str, Any] = find_method(recipe.method).resolve(recipe.params)
-    used = base if recipe.base is not None else None
-    adapters = [read_adapter(d, name=p.address, base=used) for d, p in zip(parents, recipe.parents, strict=True)]
-    merged = merge(
-        adapters,
-        weights_of(recipe),
-        method=recipe.method,
-        max_rank=recipe.max_rank,
-        policies=recipe.policies,
-        base=used,
-        **options,
-    )
     return save_adapter(
-        merged.adapter,
+        merged_again(recipe, parents, base),
         directory,
         dtype=recipe.dtype,
         profile=recipe.profile,
@@ -62,8 +45,36 @@ def remake(
     )
 
 
+def merged_again(recipe: Recipe, parents: Sequence[Path], base: BaseWeights | None) -> LoraAdapter:
+    """The merged adapter in float32, before it is rounded to the recipe's dtype. `BadRecipe` without its base."""
+    if recipe.base is not None and (base is None or fingerprint(base.directory).digest != recipe.base):
+        found = "none" if base is None else base.directory.name
+        raise BadRecipe(
+            f"the recipe used the tensors of the base model {recipe.base[:12]}, {found} is at hand",
+            remedy="give that base: --base FOLDER_OR_NAME",
+        )
+    options: dict[str, Any] = find_method(recipe.method).resolve(recipe.params)
+    used = base if recipe.base is not None else None
+    adapters = [read_adapter(d, name=p.address, base=used) for d, p in zip(parents, recipe.parents, strict=True)]
+    return merge(
+        adapters,
+        weights_of(recipe),
+        method=recipe.method,
+        max_rank=recipe.max_rank,
+        policies=recipe.policies,
+        base=used,
+        **options,
+    ).adapter
+
+
 def check_parents(recipe: Recipe, parents: Sequence[Path]) -> None:
-    """One folder per parent, each with exactly the recorded files."""
+    """One folder per parent, each with exactly the recorded files; else `BadRecipe`."""
+    for parent, difference in parent_differences(recipe, parents):
+        raise BadRecipe(difference, remedy=f"get revision {parent.commit or 'that was mixed'} of it")
+
+
+def parent_differences(recipe: Recipe, parents: Sequence[Path]) -> Iterator[tuple[Parent, str]]:
+    """Every file of a parent that is not the recorded one; `BadRecipe` when there are too few or too many folders."""
     if len(parents) != len(recipe.parents):
         raise BadRecipe(f"the recipe has {len(recipe.parents)} parents, {len(parents)} folders were given")
     for directory, parent in zip(parents, recipe.parents, strict=True):
@@ -71,7 +82,7 @@ def check_parents(recipe: Recipe, parents: Sequence[Path]) -> None:
         for name, expected in recorded.items():
             found = file_sha256(directory / name) if (directory / name).is_file() else "missing"
             if found != expected:
-                raise BadRecipe(
+                yield (
+                    parent,
                     f"{parent.address}: {name} is not the recorded one: sha256 {found}, expected {expected}",
-                    remedy=f"get revision {parent.commit or 'that was mixed'} of it",
                 )

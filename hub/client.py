@@ -13,19 +13,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from compose.examples import examples_of
+from compose.examples import Examples, examples_of, read_examples
 from compose.layer_weights import Weight
 from compose.trials import Progress
 from hub.actions import aliases, delete, find, show
 from hub.actions import compose as compose_action
 from hub.actions import export as export_action
+from hub.actions import preselect as preselect_action
 from hub.actions import publish as publish_action
 from hub.actions import pull as pull_action
 from hub.actions import search as search_action
+from hub.actions import verify as verify_action
 from hub.address import parse_address
 from hub.card_facts import UsageContract
 from hub.home import Home, open_home
@@ -61,11 +64,13 @@ class Hub:
         message: str = "",
         exclude: Sequence[str] = (),
         contract: UsageContract | None = None,
+        training_data: str | Path | Sequence[Mapping[str, str]] | None = None,
     ) -> publish_action.Published:
         """Publish a folder as a new immutable revision with the next version; see `mixhub publish --help`."""
         return publish_action.publish(
             self.home, Path(directory), parse_address(address), base=base, version=version, message=message,
             exclude=exclude, contract=contract,
+            training_data=None if training_data is None else _examples(training_data),
         )  # fmt: skip
 
     def pull(self, address: str, to: str | Path | None = None, *, force: bool = False) -> pull_action.Pulled:
@@ -115,20 +120,32 @@ class Hub:
         labels: Mapping[str, str] | None = None,
         base: str = "",
         allow_unbound: bool = False,
+        select: int | None = None,
         on_batch: Callable[[Progress], None] | None = None,
         **options: Any,
     ) -> search_action.SearchDone:
-        """Search mixing weights on few-shot examples; `options` are those of `SearchOptions` (budget, seed, ...)."""
+        """Search mixing weights on few-shot examples; `options` are those of `SearchOptions` (budget, seed, ...).
+
+        `select` searches only so many, the best alone, of `adapters` or, if that is empty, of all adapters of `base`.
+        """
+        rows = _examples(examples)
+        addresses = [parse_address(address) for address in adapters]
+        selected = None
+        if select is not None:
+            selected = preselect_action.select(self.home, addresses, rows, count=select, base=base, labels=labels)
+            addresses = list(selected.adapters)
         plan = search_action.new_plan(
             self.home,
-            [parse_address(address) for address in adapters],
-            Path(examples) if isinstance(examples, str | Path) else examples_of(examples),
+            addresses,
+            rows,
             labels=labels,
             into=parse_address(into) if into else None,
             base=base,
             allow_unbound=allow_unbound,
             options=search_action.SearchOptions(**options),
         )
+        if selected is not None:
+            plan = replace(plan, preselection=selected.as_dict())
         return search_action.run(self.home, plan, on_batch=on_batch)
 
     def resume(self, search: str, *, on_batch: Callable[[Progress], None] | None = None) -> search_action.SearchDone:
@@ -138,6 +155,21 @@ class Hub:
     def finish(self, search: str) -> search_action.SearchDone:
         """End a stopped search with the best it has found so far, and publish that; nothing is scored."""
         return search_action.finish(self.home, search_action.stored_plan(self.home, search))
+
+    def verify(
+        self,
+        address: str,
+        *,
+        base: str = "",
+        examples: str | Path | None = None,
+        replay: bool = False,
+        tolerance: float = 0.0,
+    ) -> verify_action.Verified:
+        """Remake a mix from its recipe and compare it; `reproduced` says whether it is what the recipe says."""
+        return verify_action.verify(
+            self.home, parse_address(address), base=base, examples=None if examples is None else Path(examples),
+            replay=replay, tolerance=tolerance,
+        )  # fmt: skip
 
     def export(
         self,
@@ -172,3 +204,8 @@ class Hub:
     def delete(self, address: str) -> delete.Deleted:
         """Delete a version or hide a repo."""
         return delete.delete(self.home, parse_address(address))
+
+
+def _examples(given: str | Path | Sequence[Mapping[str, str]]) -> Examples:
+    """Rows of a file, or in memory."""
+    return read_examples(Path(given)) if isinstance(given, str | Path) else examples_of(given)

@@ -128,7 +128,7 @@ def remake(home: Home, recipe_file: Path, into: Address | None, *, base: str = "
         raise UsageError("--as is missing", remedy="name the result: --as namespace/name")
     check_target(into)
     recipe = read_recipe(recipe_file / RECIPE_FILE if recipe_file.is_dir() else recipe_file)
-    addresses = [_parent_address(p.address, p.commit, p.folder) for p in recipe.parents]
+    addresses = [parent_address(p.address, p.commit, p.folder) for p in recipe.parents]
     pinned = pin_parts(home, addresses, pinned_before=True)
     weights = weights_of(recipe)
     tensors = base_of_parts(home, pinned, base) if recipe.base else None
@@ -199,8 +199,9 @@ def mix(
     version: str = "",
     search: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    beside: Mapping[str, str] | None = None,
 ) -> Composed:
-    """Merge pinned parts that are known to fit, and publish the result."""
+    """Merge pinned parts that are known to fit, and publish the result; `beside` are text files to publish with it."""
     from compose.export import save_adapter
     from compose.gauge import gauge_affinity
     from compose.merge import merge
@@ -231,6 +232,8 @@ def mix(
     with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
         made = Path(scratch) / "adapter"
         save_adapter(merged.adapter, made, dtype=options.dtype or None, recipe=recipe, facts=_card(into, parts))
+        for name, text in (beside or {}).items():
+            (made / name).write_text(text, encoding="utf-8", newline="\n")
         published = publish(
             home, made, into, base=_shared_base(home, parts), version=version, message=f"Mix {into.adapter_id}",
             composition=_composition(parts, weights, recipe_of(made)),
@@ -289,7 +292,7 @@ def _parts(parts: Sequence[PinnedPart], weights: Sequence[Weight]) -> tuple[Part
     return tuple(Part(part.address, weight) for part, weight in zip(parts, weights, strict=True))
 
 
-def _parent_address(address: str, commit: str | None, folder: str) -> Address:
+def parent_address(address: str, commit: str | None, folder: str) -> Address:
     """A recipe names repo and folder apart; the commit pins both."""
     parsed = parse_address(address)
     return Address(parsed.namespace, parsed.repo, folder or parsed.folder, commit or parsed.revision)

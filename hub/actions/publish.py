@@ -6,6 +6,7 @@ A crash before the transaction leaves only unused blobs, which `mixhub db gc` re
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from compose.examples import Examples
 from compose.peft_config import read_config
+from compose.training_rows import read_training_rows
 from hub.actions.record_content import record_summary
 from hub.address import Address
 from hub.base_lookup import FoundBase, find_base, require_base
@@ -24,6 +27,7 @@ from hub.inspect_adapter import WEIGHTS, Inspected, inspect_adapter
 from hub.local_files import LocalFile, collect_files
 from hub.locate import ADAPTER_CONFIG
 from hub.summary import card_data
+from hub.training_overlap import with_training_rows
 from storage import (
     accounts,
     adapters,
@@ -87,13 +91,15 @@ def publish(
     contract: UsageContract | None = None,
     composition: Composition | None = None,
     replace_all: bool = False,
+    training_data: Examples | None = None,
 ) -> Published:
     """Publish the files of `directory` as a revision of `address` and move `main`.
 
     With a folder in the address only that folder of the repo changes; without one, adapters in folders of their own
     stay unless `directory` brings their folder, or `replace_all` is given. `base` binds the adapters to a base model;
-    "" leaves it to the name in adapter_config.json, if that is known here; None leaves them unbound. Errors: malformed
-    adapters, pickles, a version that is or was other content; then nothing of the repo has changed.
+    "" leaves it to the name in adapter_config.json, if that is known here; None leaves them unbound. `training_data`
+    are the rows that the adapter was trained on; only their digests are published. Errors: malformed adapters, pickles,
+    a version that is or was other content; then nothing of the repo has changed.
     """
     check_target(address)
     number = _version_number(version)
@@ -103,7 +109,10 @@ def publish(
     given = contract or UsageContract()
     inspected = _inspect(home, address, found, given_base, given)
     own_base = None if inspected else _own_base(home, directory, address)
-    blobs = [home.blobs.put_file(file.source) for file in found]
+    with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
+        if training_data is not None:
+            found = with_training_rows(found, training_data, into=address.folder, scratch=Path(scratch))
+        blobs = [home.blobs.put_file(file.source) for file in found]
     files = [_file(local, blob) for local, blob in zip(found, blobs, strict=True)]
     card = None if address.folder else card_data(directory)
     upload = _Upload(address, tuple(files), tuple(blobs), inspected, own_base, given, composition, replace_all, card)
@@ -159,6 +168,7 @@ def _inspect(
         base = given_base if isinstance(given_base, FoundBase) else None
         if given_base == "" and (written := read_config(file.source, owner=str(place)).base_model):
             base = find_base(home, written)
+        read_training_rows(directory, owner=str(place))  # refused now rather than when somebody searches with it
         inspected.append(inspect_adapter(directory, folder=place.folder, name=str(place), base=base, given=contract))
     return tuple(inspected)
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+from compose.contributions import Explanation, explain
 from compose.errors import BadExamples
 from compose.examples import Example, Examples, read_examples, read_labels
 from compose.search import LORAHUB, check_settings
@@ -26,6 +28,8 @@ from hub.bound_base import bound_base
 from hub.errors import NotReproduced, UnknownBase
 from hub.home import Home
 from hub.read_parts import read_parts
+from hub.training_overlap import overlap_notes, overlaps
+from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import searches
 from storage.searches import PinnedAdapter
 
@@ -62,6 +66,8 @@ class SearchPlan:
     uuid: str | None = None
     """Set when the search exists already and is resumed."""
     replay: tuple[Trial, ...] = ()
+    preselection: Mapping[str, Any] | None = None
+    """How the adapters were chosen from many, and why (hub/actions/preselect.py); None: they were named."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +78,16 @@ class SearchDone:
     composed: Composed | None
     """None: stopped, nothing to publish (the base alone was best), or no address was given."""
     seconds: float
+    explanation: Explanation | None = None
+    """What each adapter contributes; None: stopped, or finished without scoring."""
 
     def as_dict(self) -> dict[str, object]:
         return {
             "search": self.uuid,
             "adapters": list(self.result.adapter_names),
-            **_outcome(self.result),
+            **_outcome(self.result, self.explanation),
+            "training_overlap": overlaps(self.plan.parts, self.plan.examples),
+            "preselection": self.plan.preselection,
             "published": self.composed.as_dict() if self.composed else None,
             "trials": [asdict(trial) for trial in self.result.trials],
             "seconds": self.seconds,
@@ -105,14 +115,15 @@ def new_plan(
     _check_options(chosen, [str(address) for address in addresses])
     parts = tuple(pin_parts(home, addresses))
     notes = check_fit(parts, allow_unbound=allow_unbound)
+    rows = read_examples(examples) if isinstance(examples, Path) else examples
     return SearchPlan(
         parts=parts,
-        examples=read_examples(examples) if isinstance(examples, Path) else examples,
+        examples=rows,
         labels=read_labels(labels) if isinstance(labels, Path) else labels,
         into=into,
         base=_base_for(home, parts, base, allow_unbound=allow_unbound),
         options=chosen,
-        notes=notes,
+        notes=(*notes, *overlap_notes(parts, rows)),
     )
 
 
@@ -156,6 +167,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         base=_same_base(home, config["base"], config["base_digests"]),
         options=SearchOptions(**options),
         uuid=row.uuid,
+        preselection=config.get("preselection"),
         replay=tuple(Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind)) for t in trials),
     )
 
@@ -183,13 +195,10 @@ def run(
             on_start(row.uuid)
         scorer = _scorer(plan)
         recorder.check()
-        options = plan.options
-        result = search_weights(
-            [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
-            workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
-            l1=options.l1, replay=plan.replay, on_trial=recorder.record,
-        )  # fmt: skip
-        composed = None if result.stopped else _publish(home, plan, result)
+        result = searched(plan, scorer, replay=plan.replay, on_batch=recorder.record)
+        explanation = None if result.stopped else _explain(scorer, result)
+        recorder.check()
+        composed = None if result.stopped else _publish(home, row.uuid, plan, result)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt) or stop()
         with home.write() as session:
@@ -199,8 +208,21 @@ def run(
             raise KeyboardInterrupt from error
         raise
     with home.write() as session:
-        searches.end(session, row, status="stopped" if result.stopped else "finished", result=_outcome(result))
-    return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began)
+        status = "stopped" if result.stopped else "finished"
+        searches.end(session, row, status=status, result=_outcome(result, explanation))
+    return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began, explanation)
+
+
+def searched(
+    plan: SearchPlan, scorer: Any, *, replay: Sequence[Trial] = (), on_batch: Callable[[Progress], None] | None = None
+) -> SearchResult:
+    """The search that `plan` describes, nothing stored."""
+    options = plan.options
+    return search_weights(
+        [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
+        workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
+        l1=options.l1, replay=replay, on_trial=on_batch,
+    )  # fmt: skip
 
 
 def finish(home: Home, plan: SearchPlan) -> SearchDone:
@@ -215,9 +237,9 @@ def finish(home: Home, plan: SearchPlan) -> SearchDone:
         seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
     )  # fmt: skip
     row = _start(home, plan)
-    composed = _publish(home, plan, result)
+    composed = _publish(home, row.uuid, plan, result)
     with home.write() as session:
-        searches.end(session, row, status="finished", result=_outcome(result))
+        searches.end(session, row, status="finished", result=_outcome(result, None))
     return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began)
 
 
@@ -266,6 +288,7 @@ def _start(home: Home, plan: SearchPlan) -> searches.Search:
                 "base_digests": _digests(plan.base),
                 "examples": [asdict(example) for example in plan.examples.rows],
                 "labels": dict(plan.labels) if plan.labels else None,
+                "preselection": plan.preselection,
             },
             examples_digest=plan.examples.digest,
         )
@@ -292,12 +315,28 @@ def _scorer(plan: SearchPlan) -> Any:
     )
 
 
-def _publish(home: Home, plan: SearchPlan, result: SearchResult) -> Composed | None:
-    """Parts with weight 0 are not part of the mix. Nothing is published when the base alone was best."""
+def scorer_of(plan: SearchPlan) -> Any:
+    """The scorer that a search of `plan` uses; for those who score its mixes again."""
+    return _scorer(plan)
+
+
+def _explain(scorer: Any, result: SearchResult) -> Explanation:
+    """The chosen mix beside base and best single adapter, and without each of its adapters."""
+    compared = {"base": (0.0,) * len(result.adapter_names)}
+    if result.baselines is not None:
+        compared["best single"] = result.baselines.best_single.weights
+    return explain(scorer, result.weights, compared=compared)
+
+
+def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult) -> Composed | None:
+    """Parts with weight 0 are not part of the mix. Nothing is published when the base alone was best. Every trial is
+    published beside it; the examples are not, only their digest."""
     used = [(part, weight) for part, weight in zip(plan.parts, result.weights, strict=True) if weight != 0]
     if plan.into is None or not used:
         return None
+    trials = trials_text(result.trials)
     found = {
+        "id": uuid,
         "optimizer": result.optimizer,
         "preset": result.preset,
         "seed": result.seed,
@@ -306,15 +345,19 @@ def _publish(home: Home, plan: SearchPlan, result: SearchResult) -> Composed | N
         "workers": plan.options.workers,
         "examples_sha256": plan.examples.digest,
         "candidates": list(result.adapter_names),
+        "considered": len(plan.preselection["considered"]) if plan.preselection else len(plan.parts),
         "loss": result.loss,
         "objective": result.objective,
         "fell_back": result.fell_back,
         "base": plan.base.facts.digest,
+        "trials_sha256": digest(trials),
+        "training_overlap": overlaps(plan.parts, plan.examples),
+        "versions": {name: version(name) for name in ("nevergrad", "numpy", "transformers")},
     }
     return mix(
         home, [part for part, _ in used], [weight for _, weight in used], plan.into,
         options=MixOptions(plan.options.method, plan.options.merge_params(), base=str(plan.base.directory or "")),
-        search=found, notes=plan.notes,
+        search=found, notes=plan.notes, beside={TRIALS_FILE: trials},
     )  # fmt: skip
 
 
@@ -355,7 +398,7 @@ def _pinned_address(adapter: PinnedAdapter) -> Address:
     return Address(address.namespace, address.repo, adapter.folder, adapter.commit_id)
 
 
-def _outcome(result: SearchResult) -> dict[str, Any]:
+def _outcome(result: SearchResult, explanation: Explanation | None) -> dict[str, Any]:
     """The result without its trials, which are stored one by one."""
     return {
         "weights": list(result.weights),
@@ -371,4 +414,5 @@ def _outcome(result: SearchResult) -> dict[str, Any]:
         "stopped": result.stopped,
         "fell_back": result.fell_back,
         "notes": list(result.notes),
+        "explanation": asdict(explanation) if explanation else None,
     }

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
+from compose.examples import read_examples
 from hub.actions import delete as delete_action
 from hub.actions import find as find_action
 from hub.actions import publish as publish_action
@@ -49,6 +50,10 @@ def publish(
     labels: Annotated[Path | None, typer.Option(help="Usage contract: JSON file, label to text.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Usage contract: a stop string; repeatable.")] = None,
     suggested_weight: Annotated[float | None, typer.Option(help="Usage contract: weight that works well.")] = None,
+    training_data: Annotated[
+        Path | None,
+        typer.Option(help="JSONL of the rows it was trained on; only digests are kept, so that searches can tell."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a folder as a new immutable revision and give it the next version. Unchanged content makes neither."""
@@ -67,6 +72,7 @@ def publish(
             exclude=exclude or (),
             contract=contract,
             replace_all=replace,
+            training_data=read_examples(training_data) if training_data else None,
         )
     for note in done.notes:
         out.warn(note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from hub.address import parse_address
 from hub.cli.interrupts import Interrupts
 from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output
+from hub.cli.preselection import preselect
 from hub.cli.search_report import SearchProgress, report, tell_how_to_go_on
 from hub.errors import UsageError
 from hub.home import Home, open_home
@@ -28,6 +30,11 @@ def search(
     *,
     examples: Annotated[Path | None, typer.Option(help='Few-shot examples: JSONL of {"input", "output"}.')] = None,
     into: Annotated[str, typer.Option("--as", metavar="NS/NAME", help="Publish the mix here.")] = "",
+    select: Annotated[
+        int | None,
+        typer.Option(min=1, help="Search only the best N, each scored alone; without adapters: of all of --base."),
+    ] = None,
+    namespace: Annotated[str, typer.Option(help="With --select: only adapters of this namespace.")] = "",
     labels: Annotated[Path | None, typer.Option(help="Label matching: JSON file, label to text.")] = None,
     base: Annotated[str, typer.Option(help="The base model: a folder, an address or a name.")] = "",
     budget: Annotated[int, typer.Option(min=1, help="Evaluations in all, baselines included.")] = 40,
@@ -61,13 +68,20 @@ def search(
             refuse_other_options(ctx)
             plan = search_action.stored_plan(home, resume)
         else:
-            if not adapters or examples is None:
+            if not (adapters or select) or examples is None:
                 raise UsageError(
                     "adapters and --examples are needed", remedy="mixhub search ns/a ns/b --examples few.jsonl"
                 )
+            if namespace and (adapters or not select):
+                raise UsageError("--namespace goes with --select, without adapters", remedy="--select 20 --base NAME")
+            addresses = [parse_address(a) for a in adapters or ()]
+            selected = select and preselect(
+                out, home, addresses, examples, count=select, base=base, namespace=namespace, labels=labels,
+                device=device,
+            )  # fmt: skip
             plan = search_action.new_plan(
                 home,
-                [parse_address(a) for a in adapters],
+                selected.adapters if selected else addresses,
                 examples,
                 labels=labels,
                 into=parse_address(into) if into else None,
@@ -86,6 +100,8 @@ def search(
                     device=device,
                 ),
             )
+            if selected:
+                plan = replace(plan, preselection=selected.as_dict())
         interrupts.check()
         done = search_action.finish(home, plan) if finish else carry_out(out, home, plan, interrupts)
     if done is not None:

@@ -31,7 +31,7 @@ def test_the_whole_package_needs_no_web_or_database_package_and_no_peft() -> Non
     )
 
 
-@pytest.mark.parametrize("name", ["merge", "fuse", "remake", "search"])
+@pytest.mark.parametrize("name", ["merge", "fuse", "remake", "search", "verify"])
 def test_a_function_is_not_hidden_by_its_file(name: str) -> None:
     run(f"from compose.{name} import {name} as one; from compose import {name} as two; assert one is two")
 

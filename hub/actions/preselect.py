@@ -1,0 +1,148 @@
+"""Choose which adapters of this home are worth searching: the best alone on the examples, without near-duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compose.errors import UnsupportedAdapter
+from compose.examples import Examples, read_examples, read_labels
+from hub.actions.compose import pin_parts
+from hub.actions.search import SearchOptions
+from hub.address import Address, parse_address
+from hub.base_lookup import FoundBase, require_base
+from hub.bound_base import bound_base
+from hub.errors import UnknownBase, UsageError
+from hub.home import Home
+from storage.adapter_search import AdapterFilter, FoundAdapter, find_adapters
+
+if TYPE_CHECKING:
+    from compose.adapter import LoraAdapter
+    from compose.preselect import Considered
+
+
+@dataclass(frozen=True)
+class Selected:
+    """`adapters` go into the search, best alone first. `considered` says of each why it was kept or dropped."""
+
+    adapters: tuple[Address, ...]
+    considered: tuple[Considered, ...]
+    evaluations: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"evaluations": self.evaluations, "considered": [asdict(one) for one in self.considered]}
+
+
+def select(
+    home: Home,
+    addresses: Sequence[Address],
+    examples: Path | Examples,
+    *,
+    count: int,
+    base: str = "",
+    namespace: str = "",
+    labels: Path | Mapping[str, str] | None = None,
+    options: SearchOptions | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Selected:
+    """The best `count` of `addresses`, or, without any, of all adapters here that are bound to `base`, perhaps of one
+    `namespace` only.
+
+    Each is scored alone by its few-shot loss, whatever the search minimises afterwards; nothing is stored.
+    """
+    candidates, found = _candidates(home, addresses, base=base, namespace=namespace)
+    if found.directory is None:
+        raise UnknownBase(f"the files of the base model {found.name} are not on this machine", remedy="--base FOLDER")
+    rows = read_examples(examples) if isinstance(examples, Path) else examples
+    texts = read_labels(labels) if isinstance(labels, Path) else labels
+    chosen = options or SearchOptions()
+
+    from compose.preselect import Considered, preselect
+
+    usable = [str(one) for one, refusal in candidates.items() if not refusal]
+    done = preselect(
+        usable, _reader(home, found.directory), _scorer(found.directory, rows, texts, chosen), count=count,
+        on_progress=on_progress,
+    )  # fmt: skip
+    unusable = [Considered(str(one), False, None, refusal) for one, refusal in candidates.items() if refusal]
+    kept = tuple(parse_address(name) for name in done.kept)
+    return Selected(kept, (*done.considered, *unusable), done.evaluations)
+
+
+def _candidates(
+    home: Home, addresses: Sequence[Address], *, base: str, namespace: str
+) -> tuple[dict[Address, str], FoundBase]:
+    """Address -> why it cannot take part, empty if it can; and the base to score on."""
+    if addresses:
+        identities = {part.facts.base_identity for part in pin_parts(home, addresses)} - {None}
+        if base:
+            return dict.fromkeys(addresses, ""), require_base(home, base)
+        if len(identities) != 1:
+            raise UnknownBase("the base model of these adapters is not known or not the same", remedy="--base NAME")
+        return dict.fromkeys(addresses, ""), bound_base(home, str(identities.pop()), option="--base FOLDER")
+    if not base:
+        raise UsageError(
+            "there is nothing to select from", remedy="name a base, to take every adapter of it: --base NAME"
+        )
+    found = require_base(home, base)
+    identity = found.identity(home)
+    listed: list[FoundAdapter] = []
+    if identity is not None:
+        with home.read() as session:
+            listed = find_adapters(session, AdapterFilter(base=identity, account=namespace or None))
+    if not listed:
+        where = f" in {namespace}" if namespace else ""
+        raise UnknownBase(
+            f"no adapter{where} is bound to the base {base}", remedy="mixhub ls shows what each is bound to"
+        )
+    return {parse_address(one.address): _refusal(one) for one in listed}, found
+
+
+def _refusal(found: FoundAdapter) -> str:
+    """What is known of an adapter without reading it."""
+    facts = found.facts
+    if not facts.usable:
+        return f"cannot be mixed: {facts.refusal}"
+    if facts.zero_delta:
+        return "changes nothing: every B (or A) is zero"
+    if facts.missing_modules:
+        return f"changes {len(facts.missing_modules)} modules that the base does not have"
+    return ""
+
+
+def _reader(home: Home, base: Path) -> Callable[[str], LoraAdapter]:
+    """Reads one adapter by its address; its files come to this machine's disk only then."""
+    from compose.base_weights import BaseWeights
+    from compose.peft_files import read_adapter
+
+    tensors = BaseWeights(base)
+
+    def read(name: str) -> LoraAdapter:
+        [part] = pin_parts(home, [parse_address(name)])
+        return read_adapter(part.directory, name=name, base=tensors)
+
+    return read
+
+
+def _scorer(
+    base: Path, examples: Examples, labels: Mapping[str, str] | None, options: SearchOptions
+) -> Callable[[Sequence[LoraAdapter]], list[float]]:
+    """Scores a few adapters, each alone at weight 1, as one batch; the base is loaded once."""
+    import numpy as np
+
+    from compose.objective import mean_over_examples
+    from compose.scoring.loading import load_base, make_scorer
+
+    loaded = load_base(base, device=options.device)
+
+    def score(adapters: Sequence[LoraAdapter]) -> list[float]:
+        if extra := next((one for one in adapters if not one.is_plain), None):
+            raise UnsupportedAdapter(f"{extra.name} changes more than linear layers")
+        # exact: alone at weight 1 all methods agree, and this one takes any ranks
+        scorer = make_scorer(loaded, examples=examples, adapters=adapters, method="exact", labels=labels)
+        losses = scorer.example_losses(np.eye(len(adapters)))
+        return [float(loss) for loss in mean_over_examples(losses, scorer.token_counts)]
+
+    return score

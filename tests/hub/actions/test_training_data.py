@@ -1,0 +1,74 @@
+"""Adapters may record which rows they were trained on; searches then tell which examples an adapter has seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compose.errors import BadExamples
+from compose.examples import read_examples
+from hub.actions.publish import publish
+from hub.actions.pull import pull
+from hub.actions.search import SearchOptions, new_plan, run, stored_plan
+from hub.address import parse_address as at
+from hub.home import Home
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def trained(home: Home, write_lora: Write, tiny_t5: Path, tmp_path: Path) -> None:
+    """team/a was trained on two of the four examples, with other spacing; team/b says nothing."""
+    rows = [
+        {"input": " hello ", "output": "olleh"},
+        {"input": "stone", "output": "enots"},
+        {"input": "x", "output": "y"},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    publish(
+        home, write_lora("a", seed=1, scale=0.2), at("team/a"), base=str(tiny_t5), training_data=read_examples(path)
+    )
+    publish(home, write_lora("b", seed=2, scale=0.2), at("team/b"), base=str(tiny_t5))
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_search_reports_the_examples_that_an_adapter_was_trained_on_and_the_recipe_keeps_it(
+    home: Home, few_shot: Path, tmp_path: Path
+) -> None:
+    plan = new_plan(home, [at("team/a"), at("team/b")], few_shot, into=at("team/mix"), options=SearchOptions(budget=8))
+    [note] = [note for note in plan.notes if "training data" in note]
+    assert "2 of 4 examples" in note and "team/a (examples 2, 4)" in note
+    done = run(home, plan)
+    assert done.as_dict()["training_overlap"] == {"team/a": [2, 4]}
+    assert done.composed is not None
+    recipe = json.loads((pull(home, at("team/mix"), tmp_path / "mix").directory / "mixhub_recipe.json").read_text())
+    assert recipe["search"]["training_overlap"] == {"team/a": [2, 4]}
+    assert stored_plan(home, done.uuid).examples == plan.examples
+
+
+@pytest.mark.usefixtures("trained")
+def test_only_digests_are_published(home: Home, tmp_path: Path) -> None:
+    folder = pull(home, at("team/a"), tmp_path / "pulled-a").directory
+    text = (folder / "mixhub_training_rows.txt").read_text()
+    assert len(text.splitlines()) == 4 and "stone" not in text
+    assert not (pull(home, at("team/b"), tmp_path / "pulled-b").directory / "mixhub_training_rows.txt").exists()
+
+
+def test_the_command_takes_the_rows_and_refuses_bad_ones_before_anything_is_stored(
+    home: Home, mixhub: Callable[..., Any], write_lora: Write, few_shot: Path,
+    contents: Callable[[], dict[str, object]],
+) -> None:  # fmt: skip
+    folder = write_lora("a", seed=1)
+    (folder / "mixhub_training_rows.txt").write_text("not a digest\n")
+    before = contents()
+    with pytest.raises(BadExamples, match="line 1"):
+        publish(home, folder, at("team/a"))
+    assert mixhub("publish", folder, "team/a", "--training-data", folder / "adapter_config.json").code == 2
+    assert contents() == before
+    (folder / "mixhub_training_rows.txt").unlink()
+    assert mixhub("publish", folder, "team/a", "--training-data", few_shot, "--json").json["created"]
