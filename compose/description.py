@@ -9,11 +9,12 @@ from pathlib import Path
 
 from .base_shapes import locate_weight
 from .errors import MalformedAdapter, UnsupportedAdapter
-from .families import READ, Refusal, find_refusal, needs_original_base
+from .families import READ, find_refusal, needs_original_base
 from .layout import Layout, arrange, bare_config, read_alphas
 from .module_shapes import ModuleShape, Source, shape_of
 from .peft_config import PeftConfig, parse_config, read_config
 from .peft_keys import parse_key
+from .refusals import Refusal
 from .safetensors_header import PICKLE, TensorHeader, read_header
 
 CONFIG_FILE = "adapter_config.json"
