@@ -72,7 +72,8 @@ BaseShapes = Mapping[str, tuple[int, ...]]
 def describe(directory: Path, *, name: str | None = None, base_shapes: BaseShapes | None = None) -> AdapterDescription:
     """Facts of the adapter in `directory`; `MalformedAdapter` where its files are damaged or missing.
 
-    `base_shapes` are the tensors of its base model, if known; VeRA's modules are described with them only.
+    `base_shapes` are the tensors of its base model, if known; VeRA's modules are described with them only, and LoHa's
+    and LoKr's convolutions that the file keeps flat are told from linear layers.
     """
     owner = name or directory.name
     if not (directory / CONFIG_FILE).is_file() and (bare := bare_weights(directory)):

@@ -32,8 +32,10 @@ HANDLED: tuple[Handled, ...] = (
     Handled("LoRA in the names of kohya and diffusers", "names are translated, alphas read from the file"),
     Handled("AdaLoRA, also pruned", "exactly, to LoRA: E and alpha / (init_r + 1e-5) go into A and s"),
     Handled("VeRA", "exactly, to LoRA: lambdas go into the shared random factors", "the base's shapes"),
-    Handled("LoHa", "exactly, to LoRA of rank r^2 at most"),
-    Handled("LoKr", "exactly, to LoRA: Kronecker products of the factors"),
+    Handled("LoHa", "exactly, to LoRA of rank r^2 at most", "the base's shapes, for convolutions kept flat"),
+    Handled(
+        "LoKr", "exactly, to LoRA: Kronecker products of the factors", "the base's shapes, for convolutions kept flat"
+    ),
     Handled(
         "PiSSA, OLoRA", "exactly, to LoRA of rank 2r: minus the initial factors", "the base, or the initial adapter"
     ),
@@ -50,6 +52,10 @@ HANDLED: tuple[Handled, ...] = (
 
 READ = frozenset({"LORA", "ADALORA", "IA3", "LN_TUNING", "LOHA", "LOKR", "TRAINABLE_TOKENS", "VERA"})
 """The peft_types that are read."""
+
+
+SHAPED_BY_BASE = frozenset({"LOHA", "LOKR"})
+"""The peft_types whose files may keep a convolution flat, so that only the base tells it from a linear layer."""
 
 
 def needs_original_base(config: PeftConfig) -> bool:
