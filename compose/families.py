@@ -1,7 +1,7 @@
 """Which adapters can be mixed, and how; for every other kind the refusal that its config, keys and shapes ask for.
 
 HANDLED is the literal table of what works, refusals.py that of what does not. Knows the config and the names and shapes
-of the tensors; needs no torch and reads no files. `python -m compose.families` prints all of it as the README's table.
+of the tensors; needs no torch and opens no files. `python -m compose.families` prints all of it as the README's table.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from .peft_config import PeftConfig
 from .refusals import ADAPTERHUB, AS_FUSED, CONTROLNET, FIELDS, KEYS, MLX, MOVED_INITS, TYPES, UNTYPED, Refusal
@@ -47,7 +48,9 @@ HANDLED: tuple[Handled, ...] = (
         "the base, for delta_average",
     ),
     Handled("trainable tokens, resized embeddings", _POLICY, "the base, for delta_average"),
-    Handled("ReLoRA", "as plain LoRA of its last cycle", "to be bound to the base of that cycle, not the original one"),
+    Handled(
+        "ReLoRA", "as plain LoRA of its last cycle", "to be bound to the base of that cycle, also with --allow-unbound"
+    ),
 )
 
 READ = frozenset({"LORA", "ADALORA", "IA3", "LN_TUNING", "LOHA", "LOKR", "TRAINABLE_TOKENS", "VERA"})
@@ -56,6 +59,16 @@ READ = frozenset({"LORA", "ADALORA", "IA3", "LN_TUNING", "LOHA", "LOKR", "TRAINA
 
 SHAPED_BY_BASE = frozenset({"LOHA", "LOKR"})
 """The peft_types whose files may keep a convolution flat, so that only the base tells it from a linear layer."""
+
+
+RELORA_FILE = "relora_config.json"
+"""What ReLoRA's own code writes beside the weights; nothing in the tensors says it."""
+
+
+def is_relora(config: PeftConfig, directory: Path | None = None) -> bool:
+    """Whether the factors are those of the last of several cycles, whose earlier ones were merged into the base."""
+    marked = any(key.lower().startswith("relora") and value for key, value in config.raw.items())
+    return marked or (directory is not None and (directory / RELORA_FILE).is_file())
 
 
 def needs_original_base(config: PeftConfig) -> bool:
