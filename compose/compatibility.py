@@ -21,6 +21,7 @@ ALLOW_UNBOUND = (
     "make the base known (mixhub publish DIR NAME, or mixhub base add DIR --known-as NAME) and publish the adapter "
     "again; or, if you are sure that it is the same base, pass --allow-unbound"
 )
+RELORA_BASE = "publish it bound to its base with the earlier cycles merged in: mixhub publish DIR NAME --base FOLDER"
 OTHER_BASE = "mix only adapters of one base model; --allow-unbound mixes them all the same"
 
 
@@ -83,6 +84,7 @@ def compare(
         found += _base_names(adapters, allow_unbound)
     else:
         found += _bases(adapters, base_digests, allow_unbound)
+    found += _cycles(adapters, base_digests or {})
     found += _against_first(adapters, "task type", {a.name: a.task_type or "not given" for a in adapters})
     found += _against_first(adapters, "rank", {a.name: _ranks(a) for a in adapters})
     found += _against_first(adapters, "target modules", {a.name: _targets(a) for a in adapters})
@@ -176,6 +178,19 @@ def _bases(
         remedy = ALLOW_UNBOUND if digest is None else OTHER_BASE
         found.append(Difference(severity, adapter.name, "base model", said, expected[:12], remedy))
     return found
+
+
+def _cycles(
+    adapters: Sequence[AdapterDescription | LoraAdapter], digests: Mapping[str, str | None]
+) -> list[Difference]:
+    """ReLoRA's factors are noise on another base than that of their cycle; no option allows that."""
+    one_base = len({digest for adapter in adapters if (digest := digests.get(adapter.name))}) == 1
+    key, expected = "the base of its last ReLoRA cycle", "one known base of all"
+    return [
+        Difference("error", a.name, key, "another one" if digests.get(a.name) else "unknown", expected, RELORA_BASE)
+        for a in adapters
+        if isinstance(a, AdapterDescription) and a.is_relora and not (one_base and digests.get(a.name))
+    ]
 
 
 def _base_names(adapters: Sequence[AdapterDescription | LoraAdapter], allow_unbound: bool) -> list[Difference]:

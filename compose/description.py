@@ -9,11 +9,12 @@ from pathlib import Path
 
 from .base_shapes import locate_weight
 from .errors import MalformedAdapter, UnsupportedAdapter
-from .families import READ, Refusal, find_refusal, needs_original_base
+from .families import READ, find_refusal, is_relora, needs_original_base
 from .layout import Layout, arrange, bare_config, read_alphas
 from .module_shapes import ModuleShape, Source, shape_of
 from .peft_config import PeftConfig, parse_config, read_config
 from .peft_keys import parse_key
+from .refusals import Refusal
 from .safetensors_header import PICKLE, TensorHeader, read_header
 
 CONFIG_FILE = "adapter_config.json"
@@ -45,6 +46,8 @@ class AdapterDescription:
     extras: tuple[Extra, ...] = ()
     needs_base: str = ""
     """Why the base model must be at hand to mix it (DoRA, PiSSA, VeRA ...); empty: it need not."""
+    is_relora: bool = False
+    """Its factors mean something only on the base of their own cycle: the identity of that must be known."""
     alpha: float | None = None
     scaling_kind: str | None = None
     """"lora" (alpha / r) or "rslora" (alpha / sqrt r)."""
@@ -71,7 +74,8 @@ BaseShapes = Mapping[str, tuple[int, ...]]
 def describe(directory: Path, *, name: str | None = None, base_shapes: BaseShapes | None = None) -> AdapterDescription:
     """Facts of the adapter in `directory`; `MalformedAdapter` where its files are damaged or missing.
 
-    `base_shapes` are the tensors of its base model, if known; VeRA's modules are described with them only.
+    `base_shapes` are the tensors of its base model, if known; VeRA's modules are described with them only, and LoHa's
+    and LoKr's convolutions that the file keeps flat are told from linear layers.
     """
     owner = name or directory.name
     if not (directory / CONFIG_FILE).is_file() and (bare := bare_weights(directory)):
@@ -79,7 +83,8 @@ def describe(directory: Path, *, name: str | None = None, base_shapes: BaseShape
     config = read_config(directory / CONFIG_FILE, owner=owner)
     if config.peft_type not in READ and not (directory / WEIGHTS_FILE).is_file():
         return facts_of(config, {}, owner, refusal=find_refusal(config, {}))
-    return _describe(config, weights_path(directory, owner), owner, base_shapes)
+    facts = _describe(config, weights_path(directory, owner), owner, base_shapes)
+    return replace(facts, is_relora=is_relora(config, directory))
 
 
 def describe_files(config: bytes | Mapping[str, object], weights: Path, *, name: str) -> AdapterDescription:

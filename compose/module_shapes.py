@@ -142,6 +142,7 @@ def _loha(path: str, parts: Parts, source: Source) -> ModuleShape:
     _check_rank(path, rank, source)
     scaling = source.config.scaling_of(path, rank)
     full = min(rank * rank, out, inside)
+    kernel = _kernel(path, inside, kernel, source)
     dtype = parts["hada_w1_a"].dtype
     return ModuleShape(path, full, inside, out, dtype, scaling, "conv" if kernel else "linear", kernel)
 
@@ -154,9 +155,18 @@ def _lokr(path: str, parts: Parts, source: Source) -> ModuleShape:
     if kernel1:
         raise source.refuse(path, "lokr_w1 has a kernel", "two dimensions")
     scaling = source.config.scaling_of(path, source.config.rank_of(path))
+    out, inside, rank = out1 * out2, in1 * in2, rank1 * rank2
+    if is_misread(parts["lokr_w2"].shape if "lokr_w2" in parts else (), source.config):
+        rank = min(out, inside)
+    kernel = _kernel(path, inside, kernel, source)
     kind = "conv" if kernel else "linear"
     dtype = next(iter(parts.values())).dtype
-    return ModuleShape(path, rank1 * rank2, in1 * in2, out1 * out2, dtype, scaling, kind, kernel)
+    return ModuleShape(path, rank, inside, out, dtype, scaling, kind, kernel)
+
+
+def is_misread(w2: tuple[int, ...], config: PeftConfig) -> bool:
+    """Whether PEFT takes this `lokr_w2` otherwise than other tools do (formats/lokr.py): those write no config."""
+    return len(w2) == 3 and config.ranks_known
 
 
 def _ia3(path: str, parts: Parts, source: Source) -> ModuleShape:
@@ -191,6 +201,12 @@ def _pair(path: str, parts: Parts, source: Source, name: str, core: str) -> tupl
             path, f"{core}, {name}_a, {name}_b are {list(t)}, {list(a)}, {list(b)}", "(r, r, k, k), (r, out), (r, in)"
         )
     return a[1], t[0], b[1] * t[2] * t[3], (t[2], t[3])
+
+
+def _kernel(path: str, inside: int, kernel: tuple[int, ...], source: Source) -> tuple[int, ...]:
+    """The kernel of the base's weight: LoHa and LoKr may keep it flat, and keep one of one dimension as (k, 1)."""
+    weight = source.base_shape(path) or ()
+    return tuple(weight[2:]) if len(weight) > 2 and prod(weight[1:]) == inside else kernel
 
 
 def _check_rank(path: str, rank: int, source: Source) -> None:

@@ -9,34 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
-from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor
 
 from .adapter import Factors, LoraAdapter, Multiplier, Replacement
 from .base_weights import BaseWeights
-from .description import (
-    CONFIG_FILE,
-    AdapterDescription,
-    bare_weights,
-    describe,
-    weights_path,
-)
-from .errors import IncompatibleAdapters, MalformedAdapter, UnsupportedAdapter
+from .description import AdapterDescription, describe
+from .errors import IncompatibleAdapters, UnsupportedAdapter
 from .families import needs_original_base
 from .formats import CONVERTERS
 from .formats.dora import dora
 from .formats.ia3 import ia3
 from .formats.moved_base import initial_factors, relative_to_base
-from .formats.vera import projections
-from .layout import Layout, arrange, bare_config, token_rows
+from .layout import token_rows
 from .module_shapes import ModuleShape
-from .peft_config import PeftConfig, parse_config
-from .safetensors_header import read_header
+from .open_adapter import OpenAdapter
 
 
 @dataclass(frozen=True)
@@ -71,7 +60,7 @@ def read_adapter(
             f"{facts.name}: {facts.needs_base}, so the base model must be at hand",
             remedy="give it: --base FOLDER_OR_NAME",
         )
-    with _Reader(directory, facts) as reader:
+    with OpenAdapter(directory, facts) as reader:
         modules = dict(_modules(reader, base, initial))
         multipliers = {m.path: ia3(reader.part(m.path, "ia3_l"), m.kind) for m in facts.modules if m.kind in _SIDES}
         return LoraAdapter(
@@ -94,7 +83,7 @@ def effect(directory: Path, *, name: str | None = None) -> Effect | None:
     `None` where only the base could tell.
     """
     facts = require_supported(describe(directory, name=name))
-    with _Reader(directory, facts) as reader:
+    with OpenAdapter(directory, facts) as reader:
         if facts.needs_base or facts.extras:
             reader.check_values()
             return None
@@ -126,57 +115,7 @@ def _is_one(multiplier: Multiplier) -> bool:
     return bool((multiplier.values == 1).all())
 
 
-class _Reader:
-    """One adapter's weights file, open; gives parts of modules as float32, checked for NaN and infinities."""
-
-    def __init__(self, directory: Path, facts: AdapterDescription) -> None:
-        bare = None if (directory / CONFIG_FILE).is_file() else bare_weights(directory)
-        self.path = bare or weights_path(directory, facts.name)
-        self.facts = facts
-        headers = read_header(self.path, owner=facts.name)
-        self.config: PeftConfig = bare_config(headers) if bare else parse_config(facts.config, owner=facts.name)
-        self.layout: Layout = arrange(headers, self.config, facts.name)
-
-    def __enter__(self) -> _Reader:
-        try:
-            opener: Any = safetensors.safe_open
-            self._file = opener(self.path, framework="pt").__enter__()
-        except (safetensors.SafetensorError, OSError) as error:
-            raise self._unreadable(error) from error
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.__exit__(*error)
-
-    def part(self, path: str, part: str) -> Tensor:
-        return self.tensor(self.layout.keys[path, part])
-
-    def tensor(self, key: str) -> Tensor:
-        try:
-            return _finite(self._file.get_tensor(key), key, self.facts.name)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise self._unreadable(error) from error
-
-    def check_values(self) -> None:
-        for key in self.layout.keys.values():
-            self.tensor(key)
-
-    def shared(self) -> dict[str, Tensor]:
-        """VeRA's factors, from the file or drawn again."""
-        if self.facts.peft_type != "VERA":
-            return {}
-        if set(self.layout.shared) == {"vera_A", "vera_B"}:
-            return {part: self.part("", part) for part in self.layout.shared}
-        shapes = self.facts.modules
-        sizes = max(m.in_features for m in shapes), max(m.out_features for m in shapes)
-        a, b = projections(self.config.r, *sizes, self.config.projection_prng_key)
-        return {"vera_A": a, "vera_B": b}
-
-    def _unreadable(self, error: Exception) -> MalformedAdapter:
-        return MalformedAdapter(f"{self.facts.name}: {self.path.name} cannot be read: {error}")
-
-
-def _modules(reader: _Reader, base: BaseWeights | None, initial: Path | None) -> Iterator[tuple[str, Factors]]:
+def _modules(reader: OpenAdapter, base: BaseWeights | None, initial: Path | None) -> Iterator[tuple[str, Factors]]:
     """Path and float32 factors of each module, in the order of the description."""
     before = _initial_modules(initial, reader.facts.name) if initial else {}
     shared = reader.shared()
@@ -196,7 +135,7 @@ def _with_base(
     stored: Factors,
     shape: ModuleShape,
     parts: Mapping[str, Tensor],
-    reader: _Reader,
+    reader: OpenAdapter,
     base: BaseWeights | None,
     before: Mapping[str, Factors],
 ) -> Factors:
@@ -219,7 +158,7 @@ def _with_base(
 def _initial_modules(directory: Path, owner: str) -> Mapping[str, Factors]:
     """The factors of the adapter as it was saved before training; its config says PiSSA or OLoRA too."""
     facts = require_supported(describe(directory, name=f"{owner} (initial)"))
-    with _Reader(directory, facts) as reader:
+    with OpenAdapter(directory, facts) as reader:
         return {
             path: Factors(reader.part(path, "lora_A"), reader.part(path, "lora_B"))
             for path, parts in reader.layout.modules.items()
@@ -227,26 +166,16 @@ def _initial_modules(directory: Path, owner: str) -> Mapping[str, Factors]:
         }
 
 
-def _biases(reader: _Reader) -> Iterator[tuple[str, Tensor]]:
+def _biases(reader: OpenAdapter) -> Iterator[tuple[str, Tensor]]:
     """lora_bias: s b is added to the module's bias."""
     for shape in reader.facts.modules:
         if "lora_bias" in reader.layout.modules[shape.path]:
             yield shape.path, shape.scaling * reader.part(shape.path, "lora_bias")
 
 
-def _replaced(reader: _Reader) -> Iterator[tuple[str, Replacement]]:
+def _replaced(reader: OpenAdapter) -> Iterator[tuple[str, Replacement]]:
     """The whole tensors, and rows of tensors, that the file has trained copies of."""
     for name, (key, kind) in reader.layout.replaced.items():
         values = reader.tensor(key)
         rows = token_rows(reader.config, name, values.shape[0], reader.facts.name) if kind == "tokens" else None
         yield name, Replacement(values, kind, rows)
-
-
-def _finite(tensor: Tensor, key: str, owner: str) -> Tensor:
-    """`tensor` in float32; NaN or an infinity in the file, or a float64 too large for float32, is an error."""
-    values = tensor.to(torch.float32)
-    # NaN and infinities survive a sum, which is several times faster; a sum that overflows is looked at closely
-    if not isfinite(values.sum().item()) and not torch.isfinite(values).all():
-        kind = "NaN" if torch.isnan(values).any() else "infinite values"
-        raise MalformedAdapter(f"{owner}: tensor {key} holds {kind}", remedy="train again; this adapter diverged")
-    return values

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compose.description import describe
+from compose.description import AdapterDescription, describe
+from compose.families import SHAPED_BY_BASE
 from hub.base_lookup import require_base
 from hub.bound_base import bound_base
 from hub.errors import UnknownBase
@@ -26,7 +27,7 @@ def read_parts(parts: Sequence[PinnedPart], base: BaseWeights | None) -> list[Lo
 
 
 def base_of_parts(home: Home, parts: Sequence[PinnedPart], given: str) -> BaseWeights | None:
-    """The base model's tensors where an adapter needs them or replaces some; else `None`, whatever is `given`.
+    """The base model's tensors where an adapter needs them, replaces some, or keeps convolutions flat; else `None`.
 
     `UnknownBase` when an adapter needs a base that is not on this machine, or `given` is another one.
     """
@@ -34,15 +35,22 @@ def base_of_parts(home: Home, parts: Sequence[PinnedPart], given: str) -> BaseWe
 
     descriptions = [describe(part.directory, name=part.name) for part in parts]
     needed = any(facts.needs_base for facts in descriptions)
-    if not needed and not any(facts.extras for facts in descriptions):
+    wanted = needed or any(facts.extras for facts in descriptions)
+    if not wanted and not any(facts.peft_type in SHAPED_BY_BASE for facts in descriptions):
         return None
     try:
-        folder = _folder(home, parts, given)
+        base = BaseWeights(_folder(home, parts, given))
     except UnknownBase:
         if given or needed:
             raise
         return None
-    return BaseWeights(folder)
+    return base if wanted or _shows_kernels(base, parts, descriptions) else None
+
+
+def _shows_kernels(base: BaseWeights, parts: Sequence[PinnedPart], descriptions: Sequence[AdapterDescription]) -> bool:
+    """Whether `base` tells shapes otherwise than the files alone: of convolutions that they keep flat."""
+    shown = [describe(part.directory, name=part.name, base_shapes=base.shapes) for part in parts]
+    return [facts.modules for facts in shown] != [facts.modules for facts in descriptions]
 
 
 def _folder(home: Home, parts: Sequence[PinnedPart], given: str) -> Path:

@@ -2,22 +2,13 @@
 
 Every function takes `factors` (one per adapter; `None` where an adapter lacks the module, which is a zero delta) and as
 many `weights`. It gives factors with scaling 1 in the dtype of the inputs (float32 as read); one of level "dense" gives
-a matrix (out, in), which `apply` factors. To add a method: write a file with its formula and reference on top, and a
-row below. --help, the API's schema and the README's table are made from the rows; `python -m compose.methods` prints
-the table.
+a matrix (out, in), which `MergeMethod.apply` factors. To add a method: write a file with its formula and reference on
+top, and a row below; reference.py makes --help, the API's schema and the README's table of the rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
-
-from ..adapter import Factors
 from ..errors import BadMethod
-from ..truncate import factor_dense
 from .breadcrumbs import breadcrumbs
 from .core_space import core_space
 from .dare import dare_linear, dare_ties
@@ -27,67 +18,13 @@ from .knots import knots
 from .lego import lego
 from .lorahub import ALIGNMENTS, BALANCED, COMPAT, RAW, lorahub
 from .magnitude_prune import magnitude_prune
-from .params import DENSE_RANK, NORMALIZE, RANK, SCALE, SEED, Param, Value, consensus, density
+from .method import MergeMethod as MergeMethod
+from .params import DENSE_RANK, NORMALIZE, RANK, SCALE, SEED, Param, consensus, density
 from .peft_linear import peft_linear
 from .slerp import slerp
 from .svd import svd, svd_measured
 from .task_arithmetic import task_arithmetic
 from .ties import ties
-
-LEVELS = {
-    "factor": "on A and B, or on their rank-one units",
-    "core": "on small matrices in bases that all adapters share",
-    "delta": "on s B A, by its factors",
-    "dense": "on s B A, entry by entry; the result is cut to a rank",
-}
-
-
-@dataclass(frozen=True)
-class MergeMethod:
-    """One row; `level` is a key of LEVELS. Of level "delta" those without `nonlinear` are linear in the weights."""
-
-    name: str
-    function: Callable[..., Any]
-    level: str
-    summary: str
-    reference: str
-    params: tuple[Param, ...] = ()
-    measured: Callable[..., tuple[Factors, float]] | None = None
-    """As `function`, where it may keep less than it means: with the squared norm of what it means."""
-    nonlinear: bool = False
-
-    def resolve(self, given: Mapping[str, object]) -> dict[str, Value]:
-        """All options with their values; an unknown option or a bad value is `BadMethod`."""
-        known = {param.name: param for param in self.params}
-        self._only(given)
-        return {name: param.check(self.name, given.get(name, param.default)) for name, param in known.items()}
-
-    def parse(self, given: Mapping[str, str]) -> dict[str, Value]:
-        """Options as texts, from a command line."""
-        self._only(given)
-        return {p.name: p.parse(self.name, given[p.name]) for p in self.params if p.name in given}
-
-    def apply(
-        self, factors: Sequence[Factors | None], weights: Sequence[float], options: Mapping[str, Value]
-    ) -> tuple[Factors, float | None]:
-        """Merge one module; with the squared norm of what was meant before it was cut, `None` where nothing is cut."""
-        if self.level == "dense":
-            rank = options["rank"]
-            matrix: Tensor = self.function(factors, weights, **{k: v for k, v in options.items() if k != "rank"})
-            bound = rank if isinstance(rank, int) else sum(f.rank for f in factors if f is not None)
-            return factor_dense(matrix, bound), matrix.double().square().sum().item()
-        if self.measured is not None:
-            return self.measured(factors, weights, **options)
-        merged: Factors = self.function(factors, weights, **options)
-        return merged, None
-
-    def _only(self, given: Mapping[str, object]) -> None:
-        names = [param.name for param in self.params]
-        for name in given:
-            if name not in names:
-                raise BadMethod(
-                    f"method {self.name!r} has no option {name!r}", remedy=f"its options: {', '.join(names) or 'none'}"
-                )
 
 
 def _table(*rows: MergeMethod) -> dict[str, MergeMethod]:
@@ -243,21 +180,3 @@ def find_method(name: str) -> MergeMethod:
     if name not in METHODS:
         raise BadMethod(f"there is no merge method {name!r}", remedy=f"use one of: {', '.join(METHODS)}")
     return METHODS[name]
-
-
-def method_table() -> str:
-    """All methods as one table in Markdown, for the README."""
-    lines = ["| method | level | what it does | options (default) | reference |", "|---|---|---|---|---|"]
-    for row in METHODS.values():
-        options = ", ".join(f"`{p.name}` ({'none' if p.default is None else p.default})" for p in row.params) or "-"
-        lines.append(f"| `{row.name}` | {row.level} | {row.summary} | {options} | {row.reference} |")
-    return "\n".join(lines) + "\n"
-
-
-def method_help() -> str:
-    """All methods and their options in lines, for --help."""
-    lines = []
-    for row in METHODS.values():
-        lines.append(f"{row.name}: {row.summary} ({row.reference})")
-        lines += [f"    {p.name}: {p.summary}; {p.expected}; default {p.default}" for p in row.params]
-    return "\n".join(lines)

@@ -34,6 +34,18 @@ class Param:
             "flag": "true or false",
         }[self.kind]
 
+    @property
+    def schema(self) -> dict[str, object]:
+        """The same as JSON Schema."""
+        kinds: dict[str, dict[str, object]] = {
+            "choice": {"type": "string", "enum": list(self.choices)},
+            "rank": {"type": ["integer", "null"], "minimum": 1, "maximum": 2**31 - 1},
+            "number": {"type": "number", "minimum": self.low, "maximum": self.high},
+            "count": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+            "flag": {"type": "boolean"},
+        }
+        return {**kinds[self.kind], "default": self.default, "description": self.summary}
+
     def check(self, method: str, value: object) -> Value:
         """`value` if this option can take it, else `BadMethod`."""
         whole = isinstance(value, int) and not isinstance(value, bool)

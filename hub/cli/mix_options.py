@@ -25,7 +25,7 @@ class MixCommand(TyperCommand):
     """A command whose --help ends with the table of merge methods, which is read only then: it loads torch."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        from compose.methods import method_help
+        from compose.methods.reference import method_help
 
         super().format_help(ctx, formatter)
         typer.echo(f"Methods and their options (--method NAME --param OPTION=VALUE)\n\n{method_help()}\n")

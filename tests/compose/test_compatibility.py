@@ -80,3 +80,22 @@ def test_bases_without_a_name_are_unknown(random_adapter: Make) -> None:
     adapters = [replace(random_adapter(seed), base_model=None) for seed in (1, 2)]
     assert len(compare(adapters).errors) == 2
     assert len(compare(adapters, allow_unbound=True).notes) == 2
+
+
+def test_relora_is_mixed_on_the_known_base_of_its_cycle_only(
+    random_adapter: Make, write_adapter: Callable[..., Path]
+) -> None:
+    by_config = describe(write_adapter(name="one", relora_steps=100))
+    folder = write_adapter(name="two")
+    (folder / "relora_config.json").write_text("{}")
+    for relora in (by_config, describe(folder)):
+        key = "the base of its last ReLoRA cycle"
+        for digests in (None, {}, {"adapter-1": "d" * 64}, {relora.name: "e" * 64, "adapter-1": "d" * 64}):
+            report = compare([relora, random_adapter(1)], base_digests=digests, allow_unbound=True)
+            assert key in [error.key for error in report.errors], digests
+            with pytest.raises(IncompatibleAdapters, match="--base FOLDER"):
+                report.raise_for_errors()
+        bound = {relora.name: "d" * 64, "adapter-1": "d" * 64}
+        assert not compare([relora, random_adapter(1)], base_digests=bound).errors
+        assert not compare([relora], base_digests=bound).errors
+    assert not describe(write_adapter(name="three", relora=False)).is_relora

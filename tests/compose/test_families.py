@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from compose.description import describe_tensors
-from compose.families import AS_LORA, FIELDS, KEYS, READ, TYPES, family_table, find_refusal
+from compose.families import READ, family_table, find_refusal
 from compose.peft_config import parse_config
+from compose.refusals import AS_LORA, FIELDS, KEYS, TYPES
 from compose.safetensors_header import TensorHeader
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"

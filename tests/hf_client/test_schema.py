@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 import schemathesis
+from huggingface_hub.utils import get_session
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import checks
+
+from compose.methods import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +35,10 @@ def test_no_request_gets_an_undocumented_answer(schema: Any, user: Any, data: st
         base_url=user.url,
         checks=[checks.not_a_server_error, checks.status_code_conformance, checks.content_type_conformance],
     )
+
+
+def test_the_schema_of_a_composition_lists_every_method_with_its_options(live: Any) -> None:
+    plan = get_session().get(f"{live.url}/api/v1/openapi.json").json()["components"]["schemas"]["Plan"]["properties"]
+    assert plan["method"]["enum"] == list(METHODS)
+    listed = {one["title"]: list(one["properties"]) for one in plan["params"]["anyOf"]}
+    assert listed == {name: [param.name for param in row.params] for name, row in METHODS.items()}

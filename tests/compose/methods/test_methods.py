@@ -13,10 +13,11 @@ from torch import Tensor
 
 from compose.adapter import Factors
 from compose.errors import BadMethod, IncompatibleAdapters
-from compose.methods import LEVELS, METHODS, find_method
+from compose.methods import METHODS, find_method
 from compose.methods.exact import exact
 from compose.methods.factor_sum import pad_rank
 from compose.methods.lorahub import lorahub
+from compose.methods.method import LEVELS
 from compose.methods.params import Value
 from compose.methods.peft_linear import peft_linear
 from compose.methods.svd import svd

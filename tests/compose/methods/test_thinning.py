@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from compose.adapter import Factors
 from compose.errors import BadMethod
-from compose.methods import METHODS, method_help, method_table
+from compose.methods import METHODS
 from compose.methods.consensus import elected
 from compose.methods.exact import exact
+from compose.methods.reference import method_help, method_table
 from compose.methods.seeding import generator_for
 from compose.methods.slerp import slerp
 from compose.methods.sparsify import drop_by_rank, drop_evenly, keep_largest, keep_middle
