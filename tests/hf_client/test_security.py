@@ -55,6 +55,7 @@ def file(path: str, content: bytes = b"x") -> tuple[str, dict[str, Any]]:
     return "file", {"path": path, "content": base64.b64encode(content).decode(), "encoding": "base64"}
 
 
+@pytest.mark.case(40)
 @pytest.mark.parametrize(
     "path",
     [
@@ -77,6 +78,7 @@ def test_paths_that_lead_out_are_refused(ann: Any, repo: str, path: str) -> None
     assert ann.api.list_repo_files(repo) == ["a.txt"]
 
 
+@pytest.mark.case(40)
 @pytest.mark.parametrize(
     "path",
     [
@@ -98,6 +100,7 @@ def test_downloads_lead_nowhere_else(live: Any, repo: str, path: str) -> None:
     connection.close()
 
 
+@pytest.mark.case(10)
 def test_a_foreign_digest_gives_no_access(ann: Any, bob: Any, mode: str) -> None:
     """Whoever knows the sha256 of private weights can neither commit them nor learn that they are stored."""
     secret = weights(501, name=ann.name)
@@ -118,6 +121,7 @@ def test_a_foreign_digest_gives_no_access(ann: Any, bob: Any, mode: str) -> None
     bob.api.upload_file(path_or_fileobj=secret, path_in_repo="w.safetensors", repo_id=f"{bob.name}/thief")
 
 
+@pytest.mark.case(40)
 def test_upload_links_are_good_for_what_they_say_only(live: Any, ann: Any, repo: str) -> None:
     content = weights(77)
     digest = hashlib.sha256(content).hexdigest()
@@ -181,6 +185,7 @@ def test_the_test_s_own_xorb_and_shard_are_well_formed(ann: Any, repo: str, live
     assert live.home.blobs.size(hashlib.sha256(content).hexdigest()) == len(content)
 
 
+@pytest.mark.case(40)
 def test_a_xet_token_is_good_for_its_own_repo_and_session_only(ann: Any, bob: Any, repo: str) -> None:
     bob.api.create_repo(f"{bob.name}/other")
     ann.api.create_repo(f"{ann.name}/second")
@@ -294,7 +299,8 @@ def test_cards_that_unfold_without_end_are_refused_quickly(ann: Any, repo: str, 
     assert checked.status_code in (200, 400)
 
 
-def test_html_is_never_served_as_html(ann: Any, repo: str) -> None:
+@pytest.mark.case(40)
+def test_html_is_never_served_as_html(mode: str, ann: Any, repo: str) -> None:
     page = b"<html><script>alert(1)</script></html>"
     for name in ("page.html", "page.svg", "page.xhtml", "page", "page.js"):
         ann.api.upload_file(path_or_fileobj=page, path_in_repo=name, repo_id=repo)
