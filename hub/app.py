@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from hub import api, hf, http_errors
 from hub.home import home_of as home_over
 from hub.home import opened_database, set_up
+from hub.rate_limit import RateLimit
 from hub.raw_path import RawPath
 from hub.server import Server, trusted_proxies
 from hub.settings import Settings
@@ -47,4 +48,8 @@ def create_app(settings: Settings) -> ASGIApp:
     app.include_router(api.router)
     for router in hf.routers:
         app.include_router(router, include_in_schema=False)  # it is documented elsewhere
-    return RawPath(app, public_url=settings.public_url, trusted_proxies=trusted_proxies(settings))
+    trusted = trusted_proxies(settings)
+    limited: ASGIApp = app
+    if settings.requests_per_minute:
+        limited = RateLimit(app, per_minute=settings.requests_per_minute, trusted_proxies=trusted)
+    return RawPath(limited, public_url=settings.public_url, trusted_proxies=trusted)

@@ -11,6 +11,8 @@ import logging
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 
 from compose.errors import ComposeError
@@ -20,6 +22,9 @@ from storage import errors as storage_errors
 from storage.errors import StorageError
 
 _log = logging.getLogger("mixhub")
+
+RETRY_AFTER = 5
+"""Seconds that a client is asked to wait when the database does not answer."""
 
 # the first row that fits decides: children before their roots
 STATUS: tuple[tuple[type[Exception], int, str], ...] = (
@@ -52,17 +57,23 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(root, _domain_error)
     app.add_exception_handler(RequestValidationError, _malformed_request)
     app.add_exception_handler(HTTPException, _http_exception)
+    for failure in (OperationalError, InterfaceError, NoConnection):
+        app.add_exception_handler(failure, _unavailable)
     app.add_exception_handler(Exception, _unexpected)
 
 
-def response(status: int, message: str, *, code: str = "", commit_id: str = "") -> JSONResponse:
-    """An error as Hugging Face clients read it."""
+def response(
+    status: int, message: str, *, code: str = "", commit_id: str = "", retry_after: int | None = None
+) -> JSONResponse:
+    """An error as Hugging Face clients read it. `retry_after` in seconds."""
     one_line = " ".join(message.split())[:2000]
     headers = {"X-Error-Message": one_line.encode("latin-1", "replace").decode("latin-1")}
     if code:
         headers["X-Error-Code"] = code
     if commit_id:
         headers["X-Repo-Commit"] = commit_id
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
     return JSONResponse({"error": message}, status_code=status, headers=headers)
 
 
@@ -90,6 +101,12 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
         foreign_kind = request.url.path.startswith(("/api/datasets/", "/api/spaces/", "/api/kernels/"))
         return response(404, "There is nothing at this address.", code="RepoNotFound" if foreign_kind else "")
     return response(status, str(getattr(error, "detail", "")))
+
+
+async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
+    """Not the caller's fault, and it may pass. Clients try again, or use what their cache has."""
+    _log.error("the database failed", exc_info=error)
+    return response(503, "The database does not answer; try again.", retry_after=RETRY_AFTER)
 
 
 async def _unexpected(_request: Request, error: Exception) -> JSONResponse:

@@ -54,7 +54,9 @@ def caller_from(request: Request) -> Caller:
         if scheme.lower() != "bearer" or not token:
             raise InvalidToken("Invalid credentials in Authorization header")
     with server_of(request).home.read() as session:
-        return caller_of(session, token)
+        caller = caller_of(session, token)
+    request.state.signed_in = not caller.anonymous
+    return caller
 
 
 def base_url_of(request: Request) -> str:

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """Send clients to signed addresses of the blob store (S3), which they must be able to reach."""
     accel_prefix: str = ""
     """Let nginx send local blobs: the internal location whose root is the blobs' folder, such as /blobs."""
+    requests_per_minute: int = 0
+    """Of one token, or of one address without a token, in each server process; 0: no limit."""
     upload_seconds: int = 3600
     """How long signed upload URLs and Xet tokens are good for."""
 

@@ -66,11 +66,12 @@ class LocalBlobs:
     def iterate(
         self, sha256: str, *, start: int = 0, end: int | None = None, chunk_size: int = CHUNK
     ) -> Iterator[bytes]:
+        pieces = _pieces_between(self._path(sha256), start, end, chunk_size)
         try:
-            file = self._path(sha256).open("rb")
+            next(pieces)
         except FileNotFoundError:
             raise missing(sha256) from None
-        return _pieces_between(file, start, end, chunk_size)
+        return pieces
 
     def read(self, sha256: str) -> bytes:
         return b"".join(self.iterate(sha256))
@@ -138,8 +139,10 @@ class LocalBlobs:
             yield  # closing releases the lock
 
 
-def _pieces_between(file: BinaryIO, start: int, end: int | None, chunk_size: int) -> Iterator[bytes]:
-    with file:
+def _pieces_between(path: Path, start: int, end: int | None, chunk_size: int) -> Iterator[bytes]:
+    """First an empty piece, once the file is open: a generator that has begun closes it, whenever it ends."""
+    with path.open("rb") as file:
+        yield b""
         file.seek(start)
         left = None if end is None else max(end - start, 0)
         while left is None or left > 0:

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import close_session
@@ -73,23 +75,59 @@ def serve(settings: Settings, *, port: int = 0) -> Iterator[Live]:
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """One server for all tests; each test makes its own accounts."""
     folder = tmp_path_factory.mktemp("served") / "home"
-    yield from serve(Settings(home=folder, database_url="", blobs_url="", page_size=5))
+    yield from serve(Settings(home=folder, database_url="", blobs_url="", page_size=3))
+
+
+class Servers:
+    """Further servers, each with settings of its own: `serve_with(page_size=2)`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: dict[str, tuple[Iterator[Live], dict[str, Any]]] = {}
+
+    def __call__(self, *, port: int = 0, **settings: Any) -> Live:
+        home = self._folder / f"home{len(self._running)}"
+        chosen = {"home": home, "database_url": "", "blobs_url": "", **settings}
+        running = serve(Settings(**chosen), port=port)
+        live = next(running)
+        self._running[live.url] = (running, chosen)
+        return live
+
+    def again(self, live: Live) -> Live:
+        """The same home at the same address, after a restart."""
+        settings = self._stop(live.url)
+        return self(port=live.port, **settings)
+
+    def stop_all(self) -> None:
+        for url in list(self._running):
+            self._stop(url)
+
+    def _stop(self, url: str) -> dict[str, Any]:
+        running, settings = self._running.pop(url)
+        next(running, None)
+        return settings
 
 
 @pytest.fixture
-def serve_with(tmp_path: Path) -> Iterator[Callable[..., Live]]:
+def serve_with(tmp_path: Path) -> Iterator[Servers]:
     """Another server, with settings of its own."""
-    running: list[Iterator[Live]] = []
+    servers = Servers(tmp_path)
+    yield servers
+    servers.stop_all()
 
-    def start(*, port: int = 0, **settings: object) -> Live:
-        folder = tmp_path / f"home{len(running)}"
-        chosen = {"home": folder, "database_url": "", "blobs_url": "", **settings}
-        running.append(serve(Settings(**chosen), port=port))  # type: ignore[arg-type]
-        return next(running[-1])
 
-    yield start
-    for one in running:
-        next(one, None)
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[httpx2.Request]:
+    """The requests that clients in this process make, as they make them."""
+    made: list[httpx2.Request] = []
+    send = httpx2.Client.send
+
+    def noting(self: httpx2.Client, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        made.append(request)
+        return send(self, request, **options)
+
+    monkeypatch.setattr(httpx2.Client, "send", noting)
+    return made
 
 
 @pytest.fixture(params=["xet", "lfs"])

@@ -14,6 +14,7 @@ import pytest
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
+    LocalEntryNotFoundError,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -29,6 +30,7 @@ def repo(mode: str, ann: Any, adapter: Path) -> str:
     return name
 
 
+@pytest.mark.case(13, 15)
 def test_names_that_are_not_there_are_told_apart(ann: Any, repo: str) -> None:
     with pytest.raises(RevisionNotFoundError):
         ann.api.snapshot_download(repo, revision="nowhere")
@@ -40,11 +42,14 @@ def test_names_that_are_not_there_are_told_apart(ann: Any, repo: str) -> None:
     assert [path.parent.name for path in noted] == [ann.api.model_info(repo).sha]
 
 
-def test_patterns_and_the_cache_save_requests(ann: Any, repo: str, tmp_path: Path) -> None:
+@pytest.mark.case(14)
+def test_patterns_and_the_cache_save_requests(ann: Any, repo: str, tmp_path: Path, sent: list[httpx2.Request]) -> None:
     folder = Path(ann.api.snapshot_download(repo, allow_patterns=["*.json"], local_dir=tmp_path / "json"))
     assert sorted(path.name for path in folder.glob("*") if path.is_file()) == ["adapter_config.json", "labels.json"]
     first = ann.api.snapshot_download(repo)
+    sent.clear()
     assert ann.api.snapshot_download(repo) == first
+    assert [one.url.path for one in sent] == [f"/api/models/{repo}/revision/main"]
     assert {one.filename for one in ann.api.snapshot_download(repo, dry_run=True)} == set(ann.api.list_repo_files(repo))
 
 
@@ -64,6 +69,7 @@ def test_a_head_says_everything_without_the_bytes(ann: Any, repo: str, adapter: 
     assert "x-xet-hash" not in answer.headers
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize(
     ("asked", "start", "end"),
     [("bytes=0-", 0, None), ("bytes=5-9", 5, 10), ("bytes=-7", -7, None), ("bytes=3-999999999", 3, None)],
@@ -77,6 +83,7 @@ def test_a_range_is_that_part(ann: Any, repo: str, adapter: Path, asked: str, st
     assert answer.headers["content-range"] == f"bytes {first}-{first + len(answer.content) - 1}/{len(content)}"
 
 
+@pytest.mark.case(30)
 def test_a_range_beyond_the_end_cannot_be_satisfied(ann: Any, repo: str, adapter: Path) -> None:
     size = (adapter / "adapter_model.safetensors").stat().st_size
     url = f"{ann.url}/{repo}/resolve/main/adapter_model.safetensors"
@@ -84,15 +91,17 @@ def test_a_range_beyond_the_end_cannot_be_satisfied(ann: Any, repo: str, adapter
     assert answer.status_code == 416 and answer.headers["content-range"] == f"bytes */{size}"
 
 
+@pytest.mark.case(30)
 def test_the_header_of_weights_is_read_by_range(ann: Any, repo: str) -> None:
     metadata = ann.api.parse_safetensors_file_metadata(repo, "adapter_model.safetensors")
     assert metadata.tensors and all("lora_" in name for name in metadata.tensors)
 
 
+@pytest.mark.case(17)
 def test_the_tree_by_folder_and_recursively_in_pages(ann: Any, repo: str) -> None:
     top = list(ann.api.list_repo_tree(repo))
     assert {entry.path for entry in top if isinstance(entry, RepoFolder)} == {"sub"}
-    everything = list(ann.api.list_repo_tree(repo, recursive=True))  # more than one page: a page has five
+    everything = list(ann.api.list_repo_tree(repo, recursive=True))  # more than one page: a page has three
     assert {e.path for e in everything if isinstance(e, RepoFile)} == set(ann.api.list_repo_files(repo))
     assert [e.path for e in ann.api.list_repo_tree(repo, "sub/deep")] == ["sub/deep/a b#é.txt"]
     with pytest.raises(EntryNotFoundError):
@@ -109,12 +118,14 @@ def test_the_last_commit_of_a_file_is_the_one_that_changed_it(ann: Any, repo: st
     assert found["labels.json"] == "labels" and found["README.md"] != "labels"
 
 
+@pytest.mark.case(18)
 def test_facts_of_paths_leave_out_what_is_not_there(ann: Any, repo: str) -> None:
     found = ann.api.get_paths_info(repo, ["README.md", "sub", "nothing"])
     assert {entry.path: type(entry) for entry in found} == {"README.md": RepoFile, "sub": RepoFolder}
 
 
-def test_a_listing_filters_sorts_and_pages(ann: Any, live: Any, write_lora: Callable[..., Path]) -> None:
+@pytest.mark.case(19)
+def test_a_listing_filters_sorts_and_pages(mode: str, ann: Any, live: Any, write_lora: Callable[..., Path]) -> None:
     org = live.user().name  # a namespace with nothing else in it
     author = live.token_of(org)
     for i in range(7):
@@ -133,6 +144,7 @@ def test_a_listing_filters_sorts_and_pages(ann: Any, live: Any, write_lora: Call
     assert list(ann.api.list_models(author=org, filter="no-such-tag")) == []
 
 
+@pytest.mark.case(21)
 def test_facts_come_from_the_adapter_where_the_card_is_silent(ann: Any, repo: str) -> None:
     info = ann.api.model_info(repo, files_metadata=True)
     assert {"peft", "lora", "license:mit", "sql", "base_model:adapter:org/tiny-t5", "rank:2"} <= set(info.tags)
@@ -143,6 +155,7 @@ def test_facts_come_from_the_adapter_where_the_card_is_silent(ann: Any, repo: st
     assert files["empty.txt"].size == 0
 
 
+@pytest.mark.case(21)
 def test_unknown_expansions_do_no_harm(ann: Any, repo: str) -> None:
     ann.api.model_info(repo, expand=["downloads", "tags"])
     answer = httpx2.get(f"{ann.url}/api/models/{repo}", params={"expand": ["xetEnabled", "whatever"]})
@@ -161,20 +174,26 @@ def test_downloads_of_weights_are_counted_once_each(ann: Any, repo: str) -> None
     assert ann.api.model_info(repo).downloads == before + 1
 
 
+@pytest.mark.case(35)
 def test_digests_agree_with_what_the_client_computes(ann: Any, repo: str) -> None:
     ann.api.snapshot_download(repo)
     checked = ann.api.verify_repo_checksums(repo)
     assert not checked.mismatches and checked.checked_count == len(ann.api.list_repo_files(repo))
 
 
-def test_a_base_that_is_not_here_does_not_look_like_a_missing_repo(live: Any, ann: Any) -> None:
+@pytest.mark.case(34)
+def test_a_base_that_is_not_here_does_not_look_like_a_missing_repo(mode: str, live: Any, ann: Any) -> None:
     foreign = httpx2.head(f"{live.url}/meta/base/resolve/main/config.json")
     assert foreign.status_code == 404 and "x-error-code" not in foreign.headers
     single = httpx2.head(f"{live.url}/gpt2/resolve/main/config.json")
     assert single.status_code == 404 and "x-error-code" not in single.headers
     api = httpx2.get(f"{live.url}/api/models/gpt2/revision/main", headers={"authorization": f"Bearer {ann.token}"})
     assert (api.status_code, api.headers["x-error-code"]) == (404, "RepoNotFound")
-    assert not ann.api.repo_exists("meta/base")
+    assert not ann.api.repo_exists("meta/base") and not ann.api.repo_exists("gpt2")
+    with pytest.raises(RepositoryNotFoundError, match="gpt2"):
+        ann.api.model_info("gpt2")
+    with pytest.raises(LocalEntryNotFoundError):
+        ann.api.hf_hub_download("gpt2", "config.json")
     known = httpx2.head(f"{live.url}/{ann.name}/none/resolve/main/x", headers={"authorization": f"Bearer {ann.token}"})
     assert known.headers["x-error-code"] == "RepoNotFound"
 
@@ -194,8 +213,9 @@ def test_every_answer_has_a_request_id_and_every_error_the_same_shape(live: Any)
         assert answer.status_code in (200, 400, 401, 404), (path, answer.status_code)
 
 
+@pytest.mark.case(37)
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_addresses_in_answers_have_the_host_that_was_asked(live: Any, ann: Any, host: str) -> None:
+def test_addresses_in_answers_have_the_host_that_was_asked(mode: str, live: Any, ann: Any, host: str) -> None:
     api = HfApi(endpoint=f"http://{host}:{live.port}", token=ann.token)
     url = api.create_repo(f"{ann.name}/at-{host}")
     assert str(url) == f"http://{host}:{live.port}/{ann.name}/at-{host}"
@@ -203,6 +223,7 @@ def test_addresses_in_answers_have_the_host_that_was_asked(live: Any, ann: Any, 
     assert done.commit_url.startswith(f"http://{host}:{live.port}/")
 
 
+@pytest.mark.case(37)
 def test_a_path_prefix_works_from_end_to_end(
     serve_with: Any, mode: str, adapter: Path, tmp_path: Path, read_folder: Callable[[Path], dict[str, bytes]]
 ) -> None:
@@ -218,7 +239,8 @@ def test_a_path_prefix_works_from_end_to_end(
     assert read_folder(Path(user.api.snapshot_download(repo, local_dir=tmp_path / "b"))) == read_folder(adapter)
 
 
-def test_proxy_headers_are_believed_from_trusted_peers_only(serve_with: Any) -> None:
+@pytest.mark.case(37)
+def test_proxy_headers_are_believed_from_trusted_peers_only(mode: str, serve_with: Any) -> None:
     headers = {"x-forwarded-proto": "https", "x-forwarded-host": "hub.example"}
     for trusted, expected in (("127.0.0.1", "https://hub.example/"), ("10.0.0.1", "http://127.0.0.1")):
         live = serve_with(trusted_proxies=trusted)
@@ -230,6 +252,7 @@ def test_proxy_headers_are_believed_from_trusted_peers_only(serve_with: Any) -> 
         assert made.json()["url"].startswith(expected)
 
 
+@pytest.mark.case(35)
 def test_the_file_system_reads_lists_and_writes(mode: str, ann: Any, repo: str, adapter: Path) -> None:
     from huggingface_hub import HfFileSystem
 

@@ -42,7 +42,8 @@ def environment_of(mode: str, live: Any, user: Any, tmp_path: Path) -> dict[str,
     }  # fmt: skip
 
 
-def test_peft_pushes_and_loads_the_exact_same_adapter(run_python: Callable[..., str], ann: Any) -> None:
+@pytest.mark.case(32, 33)
+def test_peft_pushes_and_loads_the_exact_same_adapter(mode: str, run_python: Callable[..., str], ann: Any) -> None:
     """Two pushes, the first tagged v1: each revision gives its own logits, by four ways of loading."""
     script = """
         import sys, torch
@@ -102,8 +103,9 @@ def test_peft_pushes_and_loads_the_exact_same_adapter(run_python: Callable[..., 
     assert "equal" in run_python(script, ann.name)
 
 
+@pytest.mark.case(34)
 def test_a_base_that_is_only_in_the_cache_still_loads(
-    run_python: Callable[..., str], ann: Any, tmp_path: Path, tiny_t5: Path
+    mode: str, run_python: Callable[..., str], ann: Any, tmp_path: Path, tiny_t5: Path
 ) -> None:
     """The client asks the hub for the base too; the answer must not make it forget what it has."""
     folder = tmp_path / "hf_home" / "hub" / "models--meta--tiny"
@@ -122,6 +124,7 @@ def test_a_base_that_is_only_in_the_cache_still_loads(
     assert run_python(script).split() == ["T5ForConditionalGeneration", "False"]
 
 
+@pytest.mark.case(1, 36)
 def test_the_hf_command(mode: str, live: Any, ann: Any, tmp_path: Path, adapter: Path) -> None:
     environment = environment_of(mode, live, ann, tmp_path)
     token = environment.pop("HF_TOKEN")
@@ -140,6 +143,13 @@ def test_the_hf_command(mode: str, live: Any, ann: Any, tmp_path: Path, adapter:
     run("upload", repo, str(adapter / "README.md"), "README.md", "--revision", "new-branch")
     run("repos", "tag", "create", repo, "v1")
     assert "v1" in run("repos", "tag", "list", repo)
+    run("repos", "tag", "create", repo, "other")
+    run("repos", "tag", "delete", repo, "other", "--yes")
+    assert "other" not in run("repos", "tag", "list", repo)
+    run("repos", "branch", "create", repo, "dev")
+    assert repo in run("repos", "ls")
+    run("cp", f"hf://{repo}/labels.json", str(tmp_path / "copied.json"))
+    assert (tmp_path / "copied.json").read_bytes() == (adapter / "labels.json").read_bytes()
     run("download", repo, "--revision", "v1", "--local-dir", str(tmp_path / "down"))
     assert (tmp_path / "down" / "adapter_config.json").read_bytes() == (adapter / "adapter_config.json").read_bytes()
     assert repo in run("models", "ls", "--author", ann.name, "--format", "json")

@@ -27,16 +27,20 @@ def read(user: Any, repo: str, revision: str | None = None, path: str = "a.txt")
     return Path(user.api.hf_hub_download(repo, path, revision=revision)).read_bytes()
 
 
+@pytest.mark.case(12)
 def test_a_revision_by_every_name_it_has(mode: str, ann: Any, repo: str) -> None:
     first = ann.api.model_info(repo, revision="v1").sha
     assert read(ann, repo) == b"two"
     for name in ("v1", first, first[:8], "refs/tags/v1"):
         assert read(ann, repo, name) == b"one"
-    assert Path(ann.api.snapshot_download(repo, revision="v1"), "a.txt").read_bytes() == b"one"
+    for name in ("v1", first, first[:8]):
+        assert Path(ann.api.snapshot_download(repo, revision=name), "a.txt").read_bytes() == b"one"
+    assert Path(ann.api.snapshot_download(repo), "a.txt").read_bytes() == b"two"
     assert read(ann, repo, "refs/heads/main") == b"two"
 
 
-def test_tags_are_made_once(ann: Any, repo: str) -> None:
+@pytest.mark.case(11)
+def test_tags_are_made_once(mode: str, ann: Any, repo: str) -> None:
     with pytest.raises(HfHubHTTPError) as caught:
         ann.api.create_tag(repo, tag="v1")
     assert caught.value.response.status_code == 409
@@ -55,6 +59,7 @@ def test_a_version_never_becomes_other_content(ann: Any, repo: str) -> None:
         ann.api.create_tag(repo, tag="v1")
 
 
+@pytest.mark.case(16)
 def test_a_branch_with_a_slash_from_start_to_end(mode: str, ann: Any, repo: str) -> None:
     ann.api.create_branch(repo, branch="feat/x", revision="v1")
     with pytest.raises(HfHubHTTPError):
@@ -98,7 +103,8 @@ def test_an_alias_is_a_revision_that_only_promoting_moves(mode: str, live: Any, 
     assert ann.api.model_info(repo, revision="prod").sha == ann.api.model_info(repo, revision="v1").sha
 
 
-def test_refs_are_listed_by_kind(ann: Any, repo: str) -> None:
+@pytest.mark.case(20)
+def test_refs_are_listed_by_kind(mode: str, ann: Any, repo: str) -> None:
     ann.api.create_branch(repo, branch="dev")
     ann.api.create_pull_request(repo, title="a change")
     refs = ann.api.list_repo_refs(repo, include_pull_requests=True)
@@ -108,8 +114,9 @@ def test_refs_are_listed_by_kind(ann: Any, repo: str) -> None:
     assert {ref.target_commit for ref in refs.branches} == {ann.api.model_info(repo).sha}
 
 
-def test_the_log_is_newest_first_and_paged(ann: Any, repo: str) -> None:
-    for i in range(6):  # a page of this server has five
+@pytest.mark.case(20)
+def test_the_log_is_newest_first_and_paged(mode: str, ann: Any, repo: str) -> None:
+    for i in range(6):  # a page of this server has three
         ann.api.upload_file(
             path_or_fileobj=str(i).encode(), path_in_repo="a.txt", repo_id=repo, commit_message=f"change {i}"
         )
@@ -119,6 +126,7 @@ def test_the_log_is_newest_first_and_paged(ann: Any, repo: str) -> None:
     assert log[0].commit_id == ann.api.model_info(repo).sha
 
 
+@pytest.mark.case(24)
 @pytest.mark.parametrize("how", ["file", "folder"])
 def test_anybody_who_is_signed_in_may_propose_a_change(
     mode: str, how: str, ann: Any, bob: Any, repo: str, tmp_path: Path
@@ -151,7 +159,8 @@ def test_a_stranger_cannot_add_to_another_s_proposal(live: Any, ann: Any, bob: A
         bob.api.upload_file(path_or_fileobj=b"x", path_in_repo="x.txt", repo_id=repo, revision="refs/pr/1")
 
 
-def test_what_exists_and_what_does_not(ann: Any, repo: str) -> None:
+@pytest.mark.case(22)
+def test_what_exists_and_what_does_not(mode: str, ann: Any, repo: str) -> None:
     assert ann.api.repo_exists(repo) and not ann.api.repo_exists(f"{ann.name}/none")
     assert ann.api.revision_exists(repo, "v1") and not ann.api.revision_exists(repo, "v9")
     assert ann.api.file_exists(repo, "a.txt") and not ann.api.file_exists(repo, "b.txt")

@@ -26,15 +26,17 @@ def with_file(user: Any, name: str, **options: Any) -> str:
     return repo
 
 
-def test_whoami_names_account_token_and_organisations(live: Any, ann: Any) -> None:
+@pytest.mark.case(1)
+def test_whoami_names_account_token_and_organisations(mode: str, live: Any, ann: Any) -> None:
     account_actions.create_org(live.home, f"org-{ann.name}", owner=ann.name)
     who = ann.api.whoami()
     assert who["name"] == ann.name and [org["name"] for org in who["orgs"]] == [f"org-{ann.name}"]
     assert who["auth"]["accessToken"]["role"] == "write"
 
 
+@pytest.mark.case(1)
 @pytest.mark.parametrize("token", ["mxh_" + "a" * 38, "hf_nothing", "x"])
-def test_a_token_that_is_none_is_refused_everywhere(live: Any, token: str) -> None:
+def test_a_token_that_is_none_is_refused_everywhere(mode: str, live: Any, token: str) -> None:
     api = HfApi(endpoint=live.url, token=token)
     with pytest.raises(HfHubHTTPError, match=r"Invalid user token|Invalid credentials") as caught:
         api.whoami()
@@ -50,14 +52,16 @@ def test_a_revoked_token_is_refused(live: Any, ann: Any) -> None:
         ann.api.whoami()
 
 
-def test_a_new_repo_has_a_revision_at_once(ann: Any) -> None:
+@pytest.mark.case(2, 3)
+def test_a_new_repo_has_a_revision_at_once(mode: str, ann: Any) -> None:
     url = ann.api.create_repo(f"{ann.name}/new")
     assert url.repo_id == f"{ann.name}/new"
     info = ann.api.model_info(f"{ann.name}/new")
     assert len(info.sha) == 40 and info.siblings == [] and not info.private
 
 
-def test_a_repo_that_exists_is_a_conflict_unless_that_is_fine(ann: Any) -> None:
+@pytest.mark.case(2)
+def test_a_repo_that_exists_is_a_conflict_unless_that_is_fine(mode: str, ann: Any) -> None:
     ann.api.create_repo(f"{ann.name}/twice")
     with pytest.raises(HfHubHTTPError) as caught:
         ann.api.create_repo(f"{ann.name}/TWICE")
@@ -65,7 +69,8 @@ def test_a_repo_that_exists_is_a_conflict_unless_that_is_fine(ann: Any) -> None:
     assert ann.api.create_repo(f"{ann.name}/twice", exist_ok=True).repo_id == f"{ann.name}/twice"
 
 
-def test_without_a_namespace_it_is_the_caller_s_and_foreign_ones_are_refused(ann: Any, bob: Any) -> None:
+@pytest.mark.case(2)
+def test_without_a_namespace_it_is_the_caller_s_and_foreign_ones_are_refused(mode: str, ann: Any, bob: Any) -> None:
     assert ann.api.create_repo("bare").repo_id == f"{ann.name}/bare"
     for name in (f"{bob.name}/mine", "nobody-has-this/mine"):
         with pytest.raises(HfHubHTTPError) as caught:
@@ -73,8 +78,9 @@ def test_without_a_namespace_it_is_the_caller_s_and_foreign_ones_are_refused(ann
         assert status(caught) == 403
 
 
+@pytest.mark.case(2)
 @pytest.mark.parametrize("body", [{"private": True}, {"visibility": "private"}])
-def test_private_is_said_by_old_and_new_clients(ann: Any, bob: Any, body: dict[str, Any]) -> None:
+def test_private_is_said_by_old_and_new_clients(mode: str, ann: Any, bob: Any, body: dict[str, Any]) -> None:
     import httpx2
 
     httpx2.post(
@@ -85,7 +91,8 @@ def test_private_is_said_by_old_and_new_clients(ann: Any, bob: Any, body: dict[s
     assert not bob.api.repo_exists(f"{ann.name}/secret")
 
 
-def test_a_private_repo_is_the_same_as_none_to_strangers(ann: Any, bob: Any, live: Any) -> None:
+@pytest.mark.case(27)
+def test_a_private_repo_is_the_same_as_none_to_strangers(mode: str, ann: Any, bob: Any, live: Any) -> None:
     repo, missing = with_file(ann, "hidden", private=True), f"{ann.name}/missing"
     nobody = HfApi(endpoint=live.url, token=False)
     for api, code in ((bob.api, 404), (nobody, 401)):
@@ -111,7 +118,8 @@ def test_a_private_repo_is_the_same_as_none_to_strangers(ann: Any, bob: Any, liv
     assert repo in [m.id for m in ann.api.list_models(author=ann.name)]
 
 
-def test_gated_files_are_for_those_who_were_let_in(ann: Any, bob: Any) -> None:
+@pytest.mark.case(28)
+def test_gated_files_are_for_those_who_were_let_in(mode: str, ann: Any, bob: Any) -> None:
     repo = with_file(ann, "gated")
     ann.api.update_repo_settings(repo, gated="manual", private=False)
     assert bob.api.model_info(repo).gated == "manual"
@@ -124,7 +132,8 @@ def test_gated_files_are_for_those_who_were_let_in(ann: Any, bob: Any) -> None:
     assert Path(ann.api.hf_hub_download(repo, "a.txt")).read_bytes() == b"hello"
 
 
-def test_settings_change_one_thing_at_a_time(ann: Any) -> None:
+@pytest.mark.case(28)
+def test_settings_change_one_thing_at_a_time(mode: str, ann: Any) -> None:
     repo = with_file(ann, "settings")
     ann.api.update_repo_settings(repo, gated="auto")
     ann.api.update_repo_settings(repo, private=True)
@@ -134,7 +143,8 @@ def test_settings_change_one_thing_at_a_time(ann: Any) -> None:
     assert ann.api.model_info(repo).gated is False
 
 
-def test_a_token_that_reads_changes_nothing(live: Any, ann: Any) -> None:
+@pytest.mark.case(29)
+def test_a_token_that_reads_changes_nothing(mode: str, live: Any, ann: Any) -> None:
     repo = with_file(ann, "readonly")
     reader = live.token_of(ann.name, role="read").api
     assert Path(reader.hf_hub_download(repo, "a.txt")).read_bytes() == b"hello"
@@ -180,7 +190,8 @@ def test_members_have_the_role_that_they_were_given(live: Any, ann: Any, bob: An
     assert not bob.api.repo_exists(f"{org}/shared")
 
 
-def test_a_moved_repo_is_found_under_both_names(ann: Any) -> None:
+@pytest.mark.case(31)
+def test_a_moved_repo_is_found_under_both_names(mode: str, ann: Any) -> None:
     repo = with_file(ann, "before")
     ann.api.move_repo(repo, f"{ann.name}/after")
     assert ann.api.model_info(repo).id == f"{ann.name}/after"
@@ -191,7 +202,8 @@ def test_a_moved_repo_is_found_under_both_names(ann: Any) -> None:
         ann.api.move_repo(f"{ann.name}/other", f"{ann.name}/after")
 
 
-def test_a_deleted_name_can_be_used_again_and_has_another_history(ann: Any) -> None:
+@pytest.mark.case(41)
+def test_a_deleted_name_can_be_used_again_and_has_another_history(mode: str, ann: Any) -> None:
     repo = with_file(ann, "gone")
     old = ann.api.model_info(repo).sha
     ann.api.delete_repo(repo)
@@ -205,7 +217,8 @@ def test_a_deleted_name_can_be_used_again_and_has_another_history(ann: Any) -> N
         ann.api.model_info(repo, revision=old)
 
 
-def test_squashing_keeps_the_files_and_the_tags(ann: Any) -> None:
+@pytest.mark.case(39)
+def test_squashing_keeps_the_files_and_the_tags(mode: str, ann: Any) -> None:
     repo = with_file(ann, "squash")
     ann.api.upload_file(path_or_fileobj=b"second", path_in_repo="b.txt", repo_id=repo)
     ann.api.create_tag(repo, tag="before")

@@ -8,14 +8,12 @@ import itertools
 import json
 import logging
 import random
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import lz4.frame
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors.numpy import save
@@ -55,6 +53,7 @@ def file(path: str, content: bytes = b"x") -> tuple[str, dict[str, Any]]:
     return "file", {"path": path, "content": base64.b64encode(content).decode(), "encoding": "base64"}
 
 
+@pytest.mark.case(40)
 @pytest.mark.parametrize(
     "path",
     [
@@ -77,6 +76,7 @@ def test_paths_that_lead_out_are_refused(ann: Any, repo: str, path: str) -> None
     assert ann.api.list_repo_files(repo) == ["a.txt"]
 
 
+@pytest.mark.case(40)
 @pytest.mark.parametrize(
     "path",
     [
@@ -98,6 +98,7 @@ def test_downloads_lead_nowhere_else(live: Any, repo: str, path: str) -> None:
     connection.close()
 
 
+@pytest.mark.case(10)
 def test_a_foreign_digest_gives_no_access(ann: Any, bob: Any, mode: str) -> None:
     """Whoever knows the sha256 of private weights can neither commit them nor learn that they are stored."""
     secret = weights(501, name=ann.name)
@@ -118,6 +119,7 @@ def test_a_foreign_digest_gives_no_access(ann: Any, bob: Any, mode: str) -> None
     bob.api.upload_file(path_or_fileobj=secret, path_in_repo="w.safetensors", repo_id=f"{bob.name}/thief")
 
 
+@pytest.mark.case(40)
 def test_upload_links_are_good_for_what_they_say_only(live: Any, ann: Any, repo: str) -> None:
     content = weights(77)
     digest = hashlib.sha256(content).hexdigest()
@@ -142,100 +144,6 @@ def test_upload_links_are_good_for_what_they_say_only(live: Any, ann: Any, repo:
     assert expired.status_code == 403 and "expired" in expired.text
     assert not live.home.blobs.size(digest)
     assert httpx2.put(href, content=content).status_code == 200
-
-
-def xet(user: Any, repo: str) -> tuple[str, dict[str, str]]:
-    token = httpx2.get(f"{user.url}/api/models/{repo}/xet-write-token/main", headers=bearer(user))
-    token.raise_for_status()
-    found = token.json()
-    return found["casUrl"], {"authorization": f"Bearer {found['accessToken']}"}
-
-
-def chunk(content: bytes, *, scheme: int = 0, size: int | None = None, packed: bytes | None = None) -> bytes:
-    data = content if packed is None else packed
-    length = len(content) if size is None else size
-    return b"\0" + len(data).to_bytes(3, "little") + bytes([scheme]) + length.to_bytes(3, "little") + data
-
-
-def shard_of(xorb: str, content: bytes, *, chunks: int = 1, unpacked: int | None = None, sha256: str = "") -> bytes:
-    raw_xorb = b"".join(bytes.fromhex(xorb)[i : i + 8][::-1] for i in range(0, 32, 8))
-    digest = bytes.fromhex(sha256) if sha256 else hashlib.sha256(content).digest()
-    raw_digest = b"".join(digest[i : i + 8][::-1] for i in range(0, 32, 8))
-    header = b"\0" * 48
-    record = b"\1" * 32 + struct.pack("<II", 1 << 30, 1) + b"\0" * 8
-    size = len(content) if unpacked is None else unpacked
-    term = raw_xorb + struct.pack("<IIII", 0, size, 0, chunks)
-    return header + record + term + raw_digest + b"\0" * 16 + b"\xff" * 32 + b"\0" * 16
-
-
-XORB = "ab" * 32
-
-
-def test_the_test_s_own_xorb_and_shard_are_well_formed(ann: Any, repo: str, live: Any) -> None:
-    """Else the refusals below would prove nothing."""
-    content = weights(99)
-    url, headers = xet(ann, repo)
-    assert httpx2.post(f"{url}/v1/xorbs/default/{XORB}", content=chunk(content), headers=headers).status_code == 200
-    done = httpx2.post(f"{url}/v1/shards", content=shard_of(XORB, content), headers=headers)
-    assert done.status_code == 200, done.text
-    assert live.home.blobs.size(hashlib.sha256(content).hexdigest()) == len(content)
-
-
-def test_a_xet_token_is_good_for_its_own_repo_and_session_only(ann: Any, bob: Any, repo: str) -> None:
-    bob.api.create_repo(f"{bob.name}/other")
-    ann.api.create_repo(f"{ann.name}/second")
-    mine, headers = xet(ann, repo)
-    for theirs in (xet(bob, f"{bob.name}/other")[1], xet(ann, f"{ann.name}/second")[1], {}, bearer(ann)):
-        answer = httpx2.post(f"{mine}/v1/xorbs/default/{XORB}", content=chunk(b"x"), headers=theirs)
-        assert answer.status_code == 403
-    altered = {"authorization": headers["authorization"][:-3] + "000"}
-    assert httpx2.post(f"{mine}/v1/xorbs/default/{XORB}", content=chunk(b"x"), headers=altered).status_code == 403
-    for session in ("x", "../../blobs", "..%2F..%2Fblobs", mine.rpartition("/")[2][:16], "0" * 48):
-        url = f"{ann.url}/_cas/{session}/v1/xorbs/default/{XORB}"
-        assert httpx2.post(url, content=chunk(b"x"), headers=headers).status_code in (403, 404)
-    assert httpx2.get(f"{ann.url}/api/models/{repo}/xet-write-token/main", headers=bearer(bob)).status_code == 403
-
-
-def test_xorbs_that_lie_about_themselves_are_refused(ann: Any, repo: str) -> None:
-    url, headers = xet(ann, repo)
-    bomb = lz4.frame.compress(b"\0" * 50_000_000)
-    for number, (content, shard) in enumerate(
-        (
-            (b"", None), (b"\1" * 40, None), (b"\0\xff\xff\xff\0\1\0\0", None), (chunk(b"x", scheme=7), None),
-            (chunk(b"", size=0xFFFFFF, packed=b"x"), None),
-            (chunk(b"", scheme=1, size=1000, packed=bomb), b"\0" * 1000),  # more than it says
-            (chunk(b"", scheme=1, size=1000, packed=b"not lz4"), b"\0" * 1000),
-            (chunk(b"abc"), b"abd"),  # other bytes than the sha256 says
-        )
-    ):  # fmt: skip
-        xorb = f"{number:064x}"
-        sent = httpx2.post(f"{url}/v1/xorbs/default/{xorb}", content=content, headers=headers)
-        if shard is None:
-            assert sent.status_code == 400, number
-            continue
-        assert sent.status_code == 200
-        started = time.perf_counter()
-        done = httpx2.post(f"{url}/v1/shards", content=shard_of(xorb, shard), headers=headers)
-        assert done.status_code == 400 and time.perf_counter() - started < 2, number
-    for name in ("../../../x", "zz" * 32, "..%2Fx"):
-        assert httpx2.post(f"{url}/v1/xorbs/default/{name}", content=chunk(b"x"), headers=headers).status_code in (
-            400,
-            404,
-        )
-
-
-def test_shards_of_noise_never_break_the_server(ann: Any, repo: str) -> None:
-    url, headers = xet(ann, repo)
-    good = shard_of(XORB, b"hello")
-    httpx2.post(f"{url}/v1/xorbs/default/{XORB}", content=chunk(b"hello"), headers=headers).raise_for_status()
-    noise = random.Random(0)
-    with httpx2.Client(headers=headers) as client:
-        for _ in range(150):
-            shard = bytearray(good)
-            for _ in range(noise.randrange(1, 12)):
-                shard[noise.randrange(48, len(shard))] = noise.randrange(256)
-            cut = bytes(shard[: noise.randrange(0, len(shard))]) if noise.random() < 0.3 else bytes(shard)
-            assert client.post(f"{url}/v1/shards", content=cut).status_code in (200, 400)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +202,8 @@ def test_cards_that_unfold_without_end_are_refused_quickly(ann: Any, repo: str, 
     assert checked.status_code in (200, 400)
 
 
-def test_html_is_never_served_as_html(ann: Any, repo: str) -> None:
+@pytest.mark.case(40)
+def test_html_is_never_served_as_html(mode: str, ann: Any, repo: str) -> None:
     page = b"<html><script>alert(1)</script></html>"
     for name in ("page.html", "page.svg", "page.xhtml", "page", "page.js"):
         ann.api.upload_file(path_or_fileobj=page, path_in_repo=name, repo_id=repo)
@@ -339,3 +248,71 @@ def test_reserved_names_make_no_branch_or_tag(ann: Any, repo: str) -> None:
             ann.api.create_branch(repo, branch=name)
         with pytest.raises(HfHubHTTPError):
             ann.api.create_tag(repo, tag=name)
+
+
+def test_commits_of_noise_change_nothing_or_all(ann: Any, repo: str) -> None:
+    """A good commit altered in a few places is refused in words, or it is another good commit."""
+    noise = random.Random(2)
+    listed = [
+        ("header", {"summary": "s", "description": "d"}),
+        file("b.txt", b"words"),
+        ("deletedFile", {"path": "a.txt"}),
+    ]
+    good = "\n".join(json.dumps({"key": key, "value": value}) for key, value in listed).encode()
+    url = f"{ann.url}/api/models/{repo}/commit/main"
+    with httpx2.Client(headers=bearer(ann) | {"content-type": "application/x-ndjson"}) as client:
+        for _ in range(50):
+            body = bytearray(good)
+            for _ in range(noise.randrange(1, 6)):
+                where = noise.randrange(len(body))
+                piece = noise.choice(
+                    [b"\0", b"\n", b'"', b"{", b"\\u0000", b"\xff", b"[" * 3000, b"1e999", b"null", b""]
+                )
+                body[where : where + noise.randrange(4)] = piece
+            before = ann.api.model_info(repo).sha
+            answer = client.post(url, content=bytes(body))
+            assert answer.status_code in (200, 400, 404), (answer.status_code, bytes(body)[:300])
+            if answer.status_code != 200:
+                assert answer.json()["error"] and ann.api.model_info(repo).sha == before
+            elif "a.txt" not in ann.api.list_repo_files(repo):
+                client.post(url, content=_commit_of(file("a.txt"))).raise_for_status()
+
+
+def _commit_of(*entries: tuple[str, dict[str, Any]]) -> bytes:
+    listed = [("header", {"summary": "again"}), *entries]
+    return "\n".join(json.dumps({"key": key, "value": value}) for key, value in listed).encode()
+
+
+def test_headers_of_noise_never_break_the_server(live: Any, ann: Any, repo: str) -> None:
+    """Bytes that no client library would send, over a bare connection."""
+    import socket
+
+    noise = random.Random(3)
+    names = [
+        b"Authorization", b"Range", b"If-Range", b"Host", b"X-Forwarded-Host", b"X-Forwarded-Proto", b"Accept-Encoding",
+        b"X-Forwarded-Prefix", b"Content-Type", b"Cookie", b"Transfer-Encoding", b"Expect", b"User-Agent",
+    ]  # fmt: skip
+    values = [
+        b"bytes=0-0,5-9", b"bytes=-", b"bytes=99999999999999999999-", b"bytes=5-2", b"\xff\xfe", b"Bearer",
+        b"Basic eDp5", b"'; drop table repo; --", b"a" * 30_000, b"http://[::1", b"//evil.example", b"chunked",
+        b"W/\"x\"", b"%00", b"\t", b"Bearer \xff", b"100-continue",
+    ]  # fmt: skip
+    targets = [
+        f"/{repo}/resolve/main/a.txt",
+        "/api/models",
+        f"/api/models/{repo}",
+        "/api/whoami-v2",
+        "/api/repos/create",
+    ]
+    for _ in range(150):
+        headers = [noise.choice(names) + b": " + noise.choice(values) for _ in range(noise.randrange(1, 5))]
+        if not any(line.startswith(b"Host") for line in headers):
+            headers.append(b"Host: localhost")
+        method = noise.choice([b"GET", b"HEAD", b"POST", b"DELETE", b"\xc3\xa9", b"get"])
+        request = method + b" " + noise.choice(targets).encode() + b" HTTP/1.1\r\n" + b"\r\n".join(headers)
+        with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+            connection.sendall(request + b"\r\nConnection: close\r\n\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.makefile("rb").read()
+        assert not answer or int(answer.split()[1]) < 500, (request[:300], answer[:300])
+    assert httpx2.get(f"{live.url}/healthz").status_code == 200

@@ -22,9 +22,10 @@ def weights(seed: int = 0, *, size: int = 64) -> bytes:
     """Safetensors of no adapter in particular."""
     import numpy as np
 
-    return save({"x": np.random.default_rng(seed).standard_normal(size).astype("float32")})
+    return save({"x": np.random.default_rng(seed).random(size, dtype="float32")})
 
 
+@pytest.mark.case(4)
 def test_a_folder_comes_back_byte_for_byte(
     mode: str, ann: Any, adapter: Path, read_folder: Read, tmp_path: Path
 ) -> None:
@@ -36,6 +37,7 @@ def test_a_folder_comes_back_byte_for_byte(
     assert read_folder(Path(folder)) == read_folder(adapter)
 
 
+@pytest.mark.case(5)
 @pytest.mark.parametrize("source", ["bytes", "path", "file"])
 def test_one_weights_file_from_any_source(mode: str, source: str, ann: Any, tmp_path: Path) -> None:
     repo, content = f"{ann.name}/one", weights(3, size=40_000)
@@ -48,6 +50,7 @@ def test_one_weights_file_from_any_source(mode: str, source: str, ann: Any, tmp_
     assert info.lfs.sha256 == hashlib.sha256(content).hexdigest() and info.size == len(content)
 
 
+@pytest.mark.case(6)
 def test_uploading_the_same_again_makes_no_commit(mode: str, ann: Any, adapter: Path) -> None:
     repo = f"{ann.name}/same"
     ann.api.create_repo(repo)
@@ -57,6 +60,7 @@ def test_uploading_the_same_again_makes_no_commit(mode: str, ann: Any, adapter: 
     assert len(ann.api.list_repo_commits(repo)) == 2  # with the first, empty one
 
 
+@pytest.mark.case(7)
 def test_more_files_than_one_commit_takes(mode: str, ann: Any, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
@@ -66,13 +70,17 @@ def test_more_files_than_one_commit_takes(mode: str, ann: Any, tmp_path: Path) -
     ann.api.create_repo(repo)
     ann.api.upload_folder(repo_id=repo, folder_path=folder)
     assert len(ann.api.list_repo_files(repo)) == 270
+    titles = [one.title for one in ann.api.list_repo_commits(repo)]
+    assert len(titles) == (3 if mode == "xet" else 2)  # without Xet the client sends one commit
+    assert titles[0].endswith("(part 2)") == (mode == "xet")
 
 
+@pytest.mark.case(7)
 def test_larger_files_in_one_upload(mode: str, ann: Any, tmp_path: Path) -> None:
     folder = tmp_path / "large"
     folder.mkdir()
     for i in range(3):
-        (folder / f"w{i}.safetensors").write_bytes(weights(i, size=3_000_000))  # 12 MB each
+        (folder / f"w{i}.safetensors").write_bytes(weights(i, size=15_000_000))  # 60 MB each
     repo = f"{ann.name}/large"
     ann.api.create_repo(repo)
     ann.api.upload_folder(repo_id=repo, folder_path=folder)
@@ -81,28 +89,34 @@ def test_larger_files_in_one_upload(mode: str, ann: Any, tmp_path: Path) -> None
         assert hashlib.sha256((back / path.name).read_bytes()).digest() == hashlib.sha256(path.read_bytes()).digest()
 
 
-def test_lfs_in_parts(serve_with: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
+@pytest.mark.case(9)
+def test_lfs_in_parts(mode: str, serve_with: Any, sent: list[Any]) -> None:
+    """A file object goes by LFS in both modes."""
     live = serve_with(multipart_bytes=50_000)
-    user = live.user()
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    content = weights(1, size=40_000)
+    user, content = live.user(), weights(1, size=40_000)
     user.api.create_repo(f"{user.name}/parts")
-    user.api.upload_file(path_or_fileobj=content, path_in_repo="w.safetensors", repo_id=f"{user.name}/parts")
+    user.api.upload_file(
+        path_or_fileobj=io.BytesIO(content), path_in_repo="w.safetensors", repo_id=f"{user.name}/parts"
+    )
+    parts = [one for one in sent if "/_lfs/part/" in one.url.path]
+    assert len(parts) == -(-len(content) // 50_000) == 4
     assert Path(user.api.hf_hub_download(f"{user.name}/parts", "w.safetensors")).read_bytes() == content
     assert not list((live.home.directory / "uploads").rglob("1"))
 
 
-def test_the_same_chunks_again_after_the_server_has_forgotten_them(mode: str, ann: Any, live: Any) -> None:
+@pytest.mark.case(8)
+def test_the_same_chunks_again_after_a_restart_and_without_the_sessions_of_old(mode: str, serve_with: Any) -> None:
     import shutil
 
-    content = weights(9, size=50_000)
+    live, content = serve_with(), weights(9, size=50_000)
+    user = live.user()
     for name in ("first", "second"):  # the client's own cache of chunks would name xorbs that are gone
-        ann.api.create_repo(f"{ann.name}/{name}")
-        ann.api.upload_file(path_or_fileobj=content, path_in_repo="w.safetensors", repo_id=f"{ann.name}/{name}")
+        user.api.create_repo(f"{user.name}/{name}")
+        user.api.upload_file(path_or_fileobj=content, path_in_repo="w.safetensors", repo_id=f"{user.name}/{name}")
+        serve_with.again(live)
         shutil.rmtree(live.home.directory / "uploads", ignore_errors=True)
-    assert Path(ann.api.hf_hub_download(f"{ann.name}/second", "w.safetensors")).read_bytes() == content
+    for name in ("first", "second"):
+        assert Path(user.api.hf_hub_download(f"{user.name}/{name}", "w.safetensors")).read_bytes() == content
 
 
 def test_a_client_that_refreshes_its_xet_token_stays_in_its_session(serve_with: Any) -> None:
@@ -114,6 +128,7 @@ def test_a_client_that_refreshes_its_xet_token_stays_in_its_session(serve_with: 
     assert Path(user.api.hf_hub_download(f"{user.name}/refresh", "w.safetensors")).read_bytes() == content
 
 
+@pytest.mark.case(25)
 def test_deleting_and_copying_in_one_commit(mode: str, ann: Any) -> None:
     repo = f"{ann.name}/ops"
     ann.api.create_repo(repo)
@@ -134,6 +149,7 @@ def test_deleting_and_copying_in_one_commit(mode: str, ann: Any) -> None:
         ann.api.delete_file("not-there.txt", repo)
 
 
+@pytest.mark.case(25)
 def test_deleting_by_pattern(mode: str, ann: Any, tmp_path: Path) -> None:
     repo = f"{ann.name}/patterns"
     ann.api.create_repo(repo)
@@ -142,8 +158,12 @@ def test_deleting_by_pattern(mode: str, ann: Any, tmp_path: Path) -> None:
     (tmp_path / "up" / "new.md").write_text("new", encoding="utf-8")
     ann.api.upload_folder(repo_id=repo, folder_path=tmp_path / "up", delete_patterns="logs/*")
     assert ann.api.list_repo_files(repo) == ["new.md"]
+    ann.api.create_commit(repo, [CommitOperationAdd(f"d/{i}.bak", b"x") for i in range(3)], commit_message="more")
+    ann.api.delete_files(repo, ["*.bak"])
+    assert ann.api.list_repo_files(repo) == ["new.md"]
 
 
+@pytest.mark.case(23)
 def test_a_commit_on_an_old_parent_is_refused(mode: str, ann: Any) -> None:
     repo = f"{ann.name}/parent"
     ann.api.create_repo(repo)
@@ -155,6 +175,7 @@ def test_a_commit_on_an_old_parent_is_refused(mode: str, ann: Any) -> None:
     assert Path(ann.api.hf_hub_download(repo, "a.txt")).read_bytes() == b"2"
 
 
+@pytest.mark.case(23)
 def test_commits_that_arrive_at_once_all_land(mode: str, ann: Any) -> None:
     repo = f"{ann.name}/parallel"
     ann.api.create_repo(repo)
@@ -169,6 +190,7 @@ def test_commits_that_arrive_at_once_all_land(mode: str, ann: Any) -> None:
     assert len(log) == 9 and len({one.commit_id for one in log}) == 9
 
 
+@pytest.mark.case(26)
 def test_a_card_with_broken_yaml_is_refused_before_the_upload(mode: str, ann: Any) -> None:
     repo = f"{ann.name}/yaml"
     ann.api.create_repo(repo)
