@@ -194,6 +194,7 @@ def module_shapes(
         places = locate_weight(path, "linear", base_shapes or {})
         return base_shapes[places[0]] if base_shapes and len(places) == 1 else None
 
+    config.check_patterns(layout.modules, owner)
     source = Source(owner, config, layout.shared, base_shape, layout.attentions)
     found = (shape_of(path, parts, source) for path, parts in layout.modules.items())
     shapes = [shape for shape in found if shape is not None]

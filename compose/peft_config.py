@@ -8,14 +8,13 @@ first pattern key, in the order of the file, that matches its path. Needs no tor
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from math import isfinite, sqrt
 from pathlib import Path
 
 from .errors import MalformedAdapter
+from .module_patterns import check_keys, check_work, first_match
 
 RANKED = frozenset({"LORA", "ADALORA", "VERA", "LOHA", "LOKR", "IA3"})
 """The types whose ranks and scalings are read."""
@@ -54,14 +53,18 @@ class PeftConfig:
 
     def rank_of(self, path: str) -> int:
         """The rank that the config gives the module at `path`."""
-        key = _first_match(self.rank_pattern, path)
+        key = first_match(self.rank_pattern, path)
         return self.r if key is None else self.rank_pattern[key]
 
     def scaling_of(self, path: str, rank: int) -> float:
         """The factor s of delta = s B A for the module at `path`, whose A has `rank` rows."""
-        key = _first_match(self.alpha_pattern, path)
+        key = first_match(self.alpha_pattern, path)
         alpha = self.lora_alpha if key is None else self.alpha_pattern[key]
         return alpha / sqrt(rank) if self.use_rslora else alpha / rank
+
+    def check_patterns(self, paths: Collection[str], owner: str) -> None:
+        """MalformedAdapter where finding the ranks and alphas of all these modules would take too long."""
+        check_work([*self.rank_pattern, *self.alpha_pattern], paths, f"{owner}: rank_pattern and alpha_pattern")
 
 
 def parse_config(source: bytes | str | Mapping[str, object], *, owner: str) -> PeftConfig:
@@ -191,33 +194,5 @@ class _Fields:
             return []
         if not isinstance(value, Mapping):
             raise self._refuse(key, value, "an object of module pattern -> value")
-        for pattern in value:
-            _check_pattern(pattern, f"{self.owner}: {key} in adapter_config.json")
+        check_keys(value, f"{self.owner}: {key} in adapter_config.json")
         return list(value.items())
-
-
-def _check_pattern(pattern: str, where: str) -> None:
-    """Refuse what is no regular expression, or one that could take for ever (a config may come from anybody)."""
-    try:
-        re.compile(_whole(pattern))
-    except (re.error, OverflowError, RecursionError) as error:
-        raise MalformedAdapter(f"{where} has the key {pattern!r}, which is no regular expression: {error}") from error
-    costly = len(pattern) > 1000 or re.search(r"\)[*+{]", pattern) or pattern.count("(") > 3
-    if costly or len(re.findall(r"[*+{?]", pattern)) > 4:
-        raise MalformedAdapter(
-            f"{where} has the key {pattern[:200]!r}, which is too costly to match",
-            remedy="use full module paths as keys, or fewer of ( * + { ? and none of * + { after a bracket",
-        )
-
-
-def _whole(pattern: str) -> str:
-    return rf"(.*\.)?({pattern})$"
-
-
-@lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(_whole(pattern))
-
-
-def _first_match(patterns: Mapping[str, object], path: str) -> str | None:
-    return next((key for key in patterns if _compiled(key).match(path)), None)
