@@ -18,3 +18,14 @@ def check_device(device: str) -> None:
         raise BaseModelError(
             f"the device {device!r} cannot be used here: {reason}", remedy=f"use --device {' or '.join(usable)}"
         ) from error
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether `device` multiplies bfloat16 matrices in hardware; elsewhere bfloat16 is emulated and slower."""
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if torch.device(device).type != "cpu":
+        return False
+    # older torch cannot tell: then float32 is the safe answer
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
