@@ -58,3 +58,7 @@ class BaseModelError(ComposeError, ValueError):
 
 class SearchError(ComposeError, ValueError):
     """A search that cannot start or cannot be resumed as asked."""
+
+
+class MissingExtra(ComposeError, ImportError):
+    """Something that an optional part of the installation is needed for; the remedy is the pip command."""

@@ -1,7 +1,8 @@
 """Few-shot examples and label texts, read from files; every refusal names the file and the line.
 
 Knows nothing of tokenizers, models or losses. A row is `{"input": "...", "output": "..."}` on a line of its own (JSONL,
-UTF-8, with or without a byte order mark, any line end); other keys are kept out.
+UTF-8, with or without a byte order mark, any line end), and may name the `"choices"` that its output is one of; other
+keys are kept out.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ ROW = 'write each line as {"input": "...", "output": "..."}'
 
 @dataclass(frozen=True)
 class Example:
-    """One task example: the text that goes in and the text that should come out (never empty)."""
+    """One task example: the text that goes in and the text that should come out (never empty). `choices`: the texts
+    that the output is one of, where the row names them."""
 
     input: str
     output: str
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Examples:
     @cached_property
     def digest(self) -> str:
         """sha256 (hex) of the rows in a canonical form: the same examples give the same digest from any file."""
-        canonical = json.dumps([[row.input, row.output] for row in self.rows], ensure_ascii=True, separators=(",", ":"))
+        rows = [[row.input, row.output, *([list(row.choices)] if row.choices else [])] for row in self.rows]
+        canonical = json.dumps(rows, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
@@ -121,7 +125,23 @@ def _parsed(line: str, where: str) -> Example:
 def _row(row: object, where: str) -> Example:
     if not isinstance(row, Mapping):
         raise BadExamples(f"{where} is a {type(row).__name__}, not an object", remedy=ROW)
-    return Example(input=_text(row, "input", where), output=_output(row, where))
+    output = _output(row, where)
+    return Example(input=_text(row, "input", where), output=output, choices=_choices(row, output, where))
+
+
+def _choices(row: Mapping[str, object], output: str, where: str) -> tuple[str, ...]:
+    choices = row.get("choices", ())
+    if choices is None or choices == () or choices == []:
+        return ()
+    remedy = 'write "choices": ["one", "two", ...], the output among them'
+    if not isinstance(choices, list | tuple):
+        raise BadExamples(f"{where}: 'choices' is {choices!r}, not a list of texts", remedy=remedy)
+    texts = tuple(_text({"choices": choice}, "choices", where) for choice in choices)
+    if len(set(texts)) < len(texts) or len(texts) < 2 or not all(text.strip() for text in texts):
+        raise BadExamples(f"{where}: 'choices' needs two or more texts, all different and not empty", remedy=remedy)
+    if output not in texts:
+        raise BadExamples(f"{where}: the output {output!r} is none of its choices {list(texts)}", remedy=remedy)
+    return texts
 
 
 def _text(row: Mapping[str, object], key: str, where: str) -> str:

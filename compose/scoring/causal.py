@@ -23,11 +23,21 @@ from ..examples import Examples
 from ..mixed_factors import Stack
 from .generation import greedy
 from .population import DEFAULT_TOKEN_BUDGET, Population, PopulationScorer
-from .tokens import Padded, check_tokens, encode_output, mean_token_losses, pad_rows, pad_token
+from .tokens import (
+    Padded,
+    check_tokens,
+    encode_continuation,
+    encode_output,
+    mean_token_losses,
+    open_ended,
+    pad_rows,
+    pad_token,
+)
 
 
 class CausalScorer(PopulationScorer):
-    """A `Scorer`. `max_new_tokens` bounds the generated texts; by default the longest output of the examples."""
+    """A `Scorer`. `max_new_tokens` bounds the generated texts; by default the longest output of the examples.
+    `ends=False`: an output is a continuation without an end token, such as an option to rank."""
 
     def __init__(
         self,
@@ -38,12 +48,17 @@ class CausalScorer(PopulationScorer):
         stack: Stack,
         token_budget: int = DEFAULT_TOKEN_BUDGET,
         max_new_tokens: int | None = None,
+        ends: bool = True,
         base_name: str = "the base model",
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
         self._population = Population(model, stack, token_budget=token_budget, base_name=base_name)
         self._prompts = [_prompt(tokenizer, example.input, number) for number, example in enumerate(examples, 1)]
         self._labels = [encode_output(tokenizer, example.output) for example in examples]
+        if not ends:
+            pairs = [encode_continuation(tokenizer, e.input, e.output, joined=True) for e in examples]
+            self._prompts = [ids or prompt for (ids, _), prompt in zip(pairs, self._prompts, strict=True)]
+            self._labels = [ids for _, ids in pairs]
         self._rows = [prompt + labels for prompt, labels in zip(self._prompts, self._labels, strict=True)]
         check_tokens(model, self._labels, base_name=base_name, what="output")
         check_tokens(model, self._rows, base_name=base_name, what="text")
@@ -117,9 +132,7 @@ class CausalScorer(PopulationScorer):
 
 def _prompt(tokenizer: Any, text: str, number: int) -> list[int]:
     """The input's tokens; at least one, as the first output token is predicted from the last of them."""
-    ids: list[int] = list(tokenizer(text).input_ids)
-    while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
-        ids.pop()  # a tokenizer that ends every text with eos; a prompt goes on
+    ids = open_ended(tokenizer, text)
     if ids:
         return ids
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):

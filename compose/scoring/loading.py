@@ -116,9 +116,10 @@ def make_scorer(
     labels: Mapping[str, str] | None = None,
     token_budget: int = DEFAULT_TOKEN_BUDGET,
     max_new_tokens: int | None = None,
+    ends: bool = True,
 ) -> Scorer:
     """The scorer for the base's kind. `params` are the method's, such as {"fold": "lorahub-compat"}; `labels` (label ->
-    text) are for encoders, `max_new_tokens` for the others.
+    text) are for encoders, `max_new_tokens` and `ends` (an end token follows the output) for the others.
 
     Errors: those of `stack_adapters`; `IncompatibleAdapters` when the base lacks a module; `BadExamples`.
     """
@@ -135,4 +136,4 @@ def make_scorer(
     if base.kind == "encoder":
         return LabelMatchingScorer(base.model, base.tokenizer, labels=labels, **shared)
     scorer = Seq2SeqScorer if base.kind == "seq2seq" else CausalScorer
-    return scorer(base.model, base.tokenizer, max_new_tokens=max_new_tokens, **shared)
+    return scorer(base.model, base.tokenizer, max_new_tokens=max_new_tokens, ends=ends, **shared)

@@ -18,11 +18,12 @@ from ..examples import Examples
 from ..mixed_factors import Stack
 from .generation import greedy
 from .population import DEFAULT_TOKEN_BUDGET, Population, PopulationScorer
-from .tokens import check_tokens, encode_output, mean_token_losses, pad_rows, pad_token
+from .tokens import check_tokens, encode_continuation, encode_output, mean_token_losses, pad_rows, pad_token
 
 
 class Seq2SeqScorer(PopulationScorer):
-    """A `Scorer`. `max_new_tokens` bounds the generated texts; by default the longest output of the examples."""
+    """A `Scorer`. `max_new_tokens` bounds the generated texts; by default the longest output of the examples.
+    `ends=False`: an output is a continuation without an end token, such as an option to rank."""
 
     def __init__(
         self,
@@ -33,12 +34,16 @@ class Seq2SeqScorer(PopulationScorer):
         stack: Stack,
         token_budget: int = DEFAULT_TOKEN_BUDGET,
         max_new_tokens: int | None = None,
+        ends: bool = True,
         base_name: str = "the base model",
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
         self._population = Population(model, stack, token_budget=token_budget, base_name=base_name)
         self._inputs = [list(tokenizer(example.input).input_ids) for example in examples]
         self._labels = [encode_output(tokenizer, example.output) for example in examples]
+        if not ends:
+            pairs = [encode_continuation(tokenizer, e.input, e.output, joined=False) for e in examples]
+            self._inputs, self._labels = ([ids for ids, _ in pairs], [ids for _, ids in pairs])
         check_tokens(model, self._inputs, base_name=base_name, what="input")
         check_tokens(model, self._labels, base_name=base_name, what="output")
         self._max_new_tokens = max_new_tokens or max(len(labels) for labels in self._labels)

@@ -56,6 +56,28 @@ def encode_output(tokenizer: Any, text: str) -> list[int]:
     return ids if tokenizer.eos_token_id is None else [*ids, tokenizer.eos_token_id]
 
 
+def encode_continuation(tokenizer: Any, context: str, text: str, *, joined: bool) -> tuple[list[int], list[int]]:
+    """Tokens of a context and of the text that goes on from it, without an end, as lm-evaluation-harness splits them.
+
+    White space at the end of the context belongs to the text, where tokenizers of words expect it. `joined`: both are
+    one text to the model (causal), so they are encoded as one and cut after as many tokens as the context has alone.
+    """
+    kept = context.rstrip()
+    text = context[len(kept) :] + text
+    if joined:
+        context_ids = open_ended(tokenizer, kept)
+        return context_ids, open_ended(tokenizer, kept + text)[len(context_ids) :]
+    return list(tokenizer(kept).input_ids), list(tokenizer(text_target=text, add_special_tokens=False).input_ids)
+
+
+def open_ended(tokenizer: Any, text: str) -> list[int]:
+    """The text's tokens without the eos that some tokenizers put after every text: it goes on."""
+    ids: list[int] = list(tokenizer(text).input_ids)
+    while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
+        ids.pop()
+    return ids
+
+
 def pad_token(tokenizer: Any) -> int:
     """The padding token, or any other: padded positions are masked."""
     for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):

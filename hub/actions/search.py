@@ -9,25 +9,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 from compose.contributions import Explanation, explain
-from compose.errors import BadExamples
-from compose.examples import Example, Examples, read_examples, read_labels
+from compose.examples import Examples, examples_of, read_examples, read_labels
+from compose.pareto import Tradeoff
 from compose.search import LORAHUB, check_settings
 from compose.search import finish as finish_search
 from compose.search import search as search_weights
 from compose.trials import Kind, Progress, SearchResult, Trial
 from hub.actions.compose import Composed, MixOptions, PinnedPart, check_fit, mix, pin_parts
 from hub.actions.publish import check_target
+from hub.actions.search_objective import objective_of, tradeoffs_of
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
 from hub.bound_base import bound_base
 from hub.errors import NotReproduced, UnknownBase
 from hub.home import Home
 from hub.read_parts import read_parts
+from hub.search_usage import SearchUsage, choose_usage, stored_usage
 from hub.training_overlap import overlap_notes, overlaps
 from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import searches
@@ -48,6 +51,11 @@ class SearchOptions:
     bounds: tuple[float, float] | None = None
     l1: float | None = None
     device: str = "cpu"
+    objective: str = "loss"
+    max_new_tokens: int | None = None
+    """Of generated answers; None: the longest output of the examples."""
+    guard_tolerance: float = 0.0
+    """How much the guard set's mean loss may rise, in nats."""
 
     def merge_params(self) -> dict[str, Any]:
         """The method's parameters; the lorahub preset brings its own fold."""
@@ -68,6 +76,9 @@ class SearchPlan:
     replay: tuple[Trial, ...] = ()
     preselection: Mapping[str, Any] | None = None
     """How the adapters were chosen from many, and why (hub/actions/preselect.py); None: they were named."""
+    usage: SearchUsage = field(default_factory=SearchUsage)
+    guard: Examples | None = None
+    """Rows whose mean loss must not rise above the base's."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,8 @@ class SearchDone:
     seconds: float
     explanation: Explanation | None = None
     """What each adapter contributes; None: stopped, or finished without scoring."""
+    tradeoffs: tuple[Tradeoff, ...] = ()
+    """Trials that no other beats in target loss, guard loss and number of adapters; none when finished early."""
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -89,6 +102,9 @@ class SearchDone:
             "training_overlap": overlaps(self.plan.parts, self.plan.examples),
             "preselection": self.plan.preselection,
             "published": self.composed.as_dict() if self.composed else None,
+            "objective_name": self.plan.options.objective,
+            "usage": self.plan.usage.as_dict(),
+            "tradeoffs": [asdict(one) for one in self.tradeoffs],
             "trials": [asdict(trial) for trial in self.result.trials],
             "seconds": self.seconds,
         }
@@ -103,11 +119,15 @@ def new_plan(
     into: Address | None = None,
     base: str = "",
     allow_unbound: bool = False,
+    guard: Path | Examples | None = None,
+    template: str = "",
+    chat_template: str = "",
     options: SearchOptions | None = None,
 ) -> SearchPlan:
     """Pin the adapters, read the examples, find the base model, and check that all of it fits together.
 
-    The base is `base`, or the one that the adapters are bound to. Errors say which adapter, line or base is wrong.
+    The base is `base`, or the one that the adapters are bound to; `template` and `chat_template` win over the usage
+    contracts of the adapters (`hub.search_usage`). Errors say which adapter, line or base is wrong.
     """
     if into is not None:
         check_target(into)
@@ -116,6 +136,10 @@ def new_plan(
     parts = tuple(pin_parts(home, addresses))
     notes = check_fit(parts, allow_unbound=allow_unbound)
     rows = read_examples(examples) if isinstance(examples, Path) else examples
+    usage, usage_notes = choose_usage(
+        [(part.name, part.facts.usage) for part in parts], template=template, chat_template=chat_template,
+        outputs=[row.output for row in rows],
+    )  # fmt: skip
     return SearchPlan(
         parts=parts,
         examples=rows,
@@ -123,7 +147,9 @@ def new_plan(
         into=into,
         base=_base_for(home, parts, base, allow_unbound=allow_unbound),
         options=chosen,
-        notes=(*notes, *overlap_notes(parts, rows)),
+        notes=(*notes, *usage_notes, *overlap_notes(parts, rows)),
+        usage=usage,
+        guard=read_examples(guard) if isinstance(guard, Path) else guard,
     )
 
 
@@ -139,6 +165,10 @@ def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
         names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
         preset=options.preset, bounds=options.bounds, l1=options.l1, method=options.method, params=params,
     )  # fmt: skip
+    if options.objective != "loss":
+        from compose.scoring.objectives import check_objective
+
+        check_objective(options.objective)
     if options.device != "cpu":
         from compose.device import check_device
 
@@ -151,7 +181,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         row = searches.find(session, uuid)
         trials = searches.trials(session, row)
     config = row.config
-    examples = Examples(tuple(Example(**example) for example in config["examples"]))
+    examples = examples_of(config["examples"])
     if examples.digest != row.examples_digest:
         raise NotReproduced(f"the stored examples of search {uuid} do not have their recorded digest")
     options = dict(config["options"])
@@ -168,6 +198,8 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         options=SearchOptions(**options),
         uuid=row.uuid,
         preselection=config.get("preselection"),
+        usage=stored_usage(config.get("usage", {})),
+        guard=examples_of(config["guard"]) if config.get("guard") else None,
         replay=tuple(Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind)) for t in trials),
     )
 
@@ -197,6 +229,7 @@ def run(
         recorder.check()
         result = searched(plan, scorer, replay=plan.replay, on_batch=recorder.record)
         explanation = None if result.stopped else _explain(scorer, result)
+        front = () if result.stopped else tradeoffs_of(scorer, result)
         recorder.check()
         composed = None if result.stopped else _publish(home, row.uuid, plan, result)
     except BaseException as error:
@@ -210,7 +243,7 @@ def run(
     with home.write() as session:
         status = "stopped" if result.stopped else "finished"
         searches.end(session, row, status=status, result=_outcome(result, explanation))
-    return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began, explanation)
+    return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began, explanation, front)
 
 
 def searched(
@@ -289,6 +322,8 @@ def _start(home: Home, plan: SearchPlan) -> searches.Search:
                 "examples": [asdict(example) for example in plan.examples.rows],
                 "labels": dict(plan.labels) if plan.labels else None,
                 "preselection": plan.preselection,
+                "usage": plan.usage.as_dict(),
+                "guard": [asdict(example) for example in plan.guard.rows] if plan.guard else None,
             },
             examples_digest=plan.examples.digest,
         )
@@ -303,16 +338,15 @@ def _scorer(plan: SearchPlan) -> Any:
             f"the files of the base model {plan.base.name} are not on this machine", remedy="--base FOLDER"
         )
     base = load_base(plan.base.directory, device=plan.options.device)
-    if plan.labels and base.kind != "encoder":
-        raise BadExamples(f"{plan.base.name} generates text, so labels are not used", remedy="leave --labels out")
-    return make_scorer(
+    make = partial(
+        make_scorer,
         base,
-        examples=plan.examples,
         adapters=read_parts(plan.parts, BaseWeights(plan.base.directory)),
         method=plan.options.method,
         params=plan.options.merge_params(),
-        labels=plan.labels,
+        max_new_tokens=plan.options.max_new_tokens,
     )
+    return objective_of(plan, make, kind=base.kind, tokenizer=base.tokenizer)
 
 
 def scorer_of(plan: SearchPlan) -> Any:
@@ -348,6 +382,9 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult) -> C
         "considered": len(plan.preselection["considered"]) if plan.preselection else len(plan.parts),
         "loss": result.loss,
         "objective": result.objective,
+        "objective_name": plan.options.objective,
+        "usage": plan.usage.as_dict(),
+        "guard_sha256": plan.guard.digest if plan.guard else None,
         "fell_back": result.fell_back,
         "base": plan.base.facts.digest,
         "trials_sha256": digest(trials),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +36,25 @@ def search(
         typer.Option(min=1, help="Search only the best N, each scored alone; without adapters: of all of --base."),
     ] = None,
     namespace: Annotated[str, typer.Option(help="With --select: only adapters of this namespace.")] = "",
-    labels: Annotated[Path | None, typer.Option(help="Label matching: JSON file, label to text.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Label matching and ranking: JSON file, label to text.")] = None,
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="loss, choice_loss, acc, acc_norm, acc_bytes, exact_match, squad_em, f1, rouge1, rouge2, rougeL, "
+            "chrf, an installed one, or package.module:function."
+        ),
+    ] = "loss",
+    guard: Annotated[Path | None, typer.Option(help="Rows (JSONL) whose loss must not rise above the base's.")] = None,
+    guard_tolerance: Annotated[float, typer.Option(min=0, help="How much it may rise, in nats.")] = 0.0,
+    template: Annotated[
+        str, typer.Option(metavar="TEXT|none", help="Around every {input}; default: the adapters' usage contract.")
+    ] = "",
+    chat_template: Annotated[
+        str, typer.Option(metavar="FILE|model|none", help="Jinja; default: the adapters' usage contract.")
+    ] = "",
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of written answers; default: the longest output of the examples.")
+    ] = None,
     base: Annotated[str, typer.Option(help="The base model: a folder, an address or a name.")] = "",
     budget: Annotated[int, typer.Option(min=1, help="Evaluations in all, baselines included.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Random state of the optimizer.")] = 0,
@@ -61,6 +80,8 @@ def search(
 ) -> None:
     """Search mixing weights: mixhub search team/a team/b team/c --examples few.jsonl --as team/new"""
     out = Output(as_json=as_json)
+    if ":" in objective or resume:
+        sys.path.insert(0, str(Path.cwd()))  # a function in the user's own file, as `python -m` finds it
     with open_home(Settings()) as home, Interrupts() as interrupts:
         if finish and not resume:
             raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
@@ -87,6 +108,9 @@ def search(
                 into=parse_address(into) if into else None,
                 base=base,
                 allow_unbound=allow_unbound,
+                guard=guard,
+                template=template,
+                chat_template=chat_template,
                 options=search_action.SearchOptions(
                     budget=budget,
                     seed=seed,
@@ -98,6 +122,9 @@ def search(
                     bounds=parse_bounds(bounds) if bounds else None,
                     l1=l1,
                     device=device,
+                    objective=objective,
+                    max_new_tokens=max_new_tokens,
+                    guard_tolerance=guard_tolerance,
                 ),
             )
             if selected:

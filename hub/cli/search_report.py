@@ -60,13 +60,15 @@ def report(out: Output, done: SearchDone) -> None:
         out.warn(note)
     losses = [(name, f"{loss:.4f}") for name, loss in compared(result)]
     text: list[RenderableType] = [
-        table("few-shot loss", ("candidate", "loss"), losses, right=("loss",)),
+        table(measured(done), ("candidate", "loss"), losses, right=("loss",)),
         "",
         *weight_bars(result.adapter_names, result.weights),
         "",
         f"[dim]{result.evaluations} evaluations, {len(result.searched)} of {len(result.adapter_names)} adapters "
         f"searched, {result.optimizer}, seed {result.seed}, {done.seconds:.1f} s, search {done.uuid[:12]}[/]",
     ]
+    if done.plan.guard is not None:
+        text.append(tradeoff_table(done))
     if done.composed is not None:
         published = done.composed.published
         text.append(f"{done.composed.verb} {published.address}  [dim]{published.commit_id[:12]}[/]")
@@ -75,6 +77,27 @@ def report(out: Output, done: SearchDone) -> None:
         tell_how_to_go_on(out, done.uuid, done.plan, found=True)
     elif done.plan.into is not None and done.composed is None:
         out.say("nothing was published: on these examples the base model alone is best")
+
+
+def measured(done: SearchDone) -> str:
+    """What the losses are."""
+    name = done.plan.options.objective
+    return "few-shot loss" if name in ("loss", "choice_loss") else f"1 - {name}, the loss breaks ties"
+
+
+def tradeoff_table(done: SearchDone) -> RenderableType:
+    """The Pareto front: target, guard and number of adapters of the trials that no other beats in all three."""
+    rows = [
+        (
+            f"{one.number}{' *' if done.result.trials[one.number - 1].weights == done.result.weights else ''}",
+            f"{one.target:.4f}",
+            "" if one.guard is None else f"{one.guard:.4f}",
+            str(one.adapters),
+        )
+        for one in done.tradeoffs
+    ]
+    columns = ("trial", "target", "guard", "adapters")
+    return table("not beaten in all three (* chosen)", columns, rows, right=columns)
 
 
 def tell_how_to_go_on(out: Output, uuid: str, plan: SearchPlan, *, found: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -106,3 +107,31 @@ def test_a_label_that_stands_twice_is_refused(tmp_path: Path) -> None:
 def test_without_a_file_the_labels_are_the_distinct_outputs() -> None:
     examples = Examples((Example("1", "b"), Example("2", "a"), Example("3", "b")))
     assert list(default_labels(examples).items()) == [("a", "a"), ("b", "b")]
+
+
+def test_a_row_may_name_its_choices_and_its_digest_then_covers_them(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"input": "x", "output": "b", "choices": ["a", "b"]}\n{"input": "y", "output": "c"}\n')
+    rows = read_examples(path)
+    assert [row.choices for row in rows] == [("a", "b"), ()]
+    plain = Examples((Example("x", "b"), Example("y", "c")))
+    assert rows.digest != plain.digest
+    assert plain.digest == hashlib.sha256(b'[["x","b"],["y","c"]]').hexdigest(), "as before there were choices"
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ('"ab"', "not a list"),
+        ('["a"]', "two or more"),
+        ('["a", "a"]', "all different"),
+        ('["a", 1]', "not a text"),
+        ('["a", " "]', "not empty"),
+        ('["a", "c"]', "'b' is none of its choices"),
+    ],
+)
+def test_choices_that_cannot_be_ranked_are_refused_with_their_line(tmp_path: Path, choices: str, words: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"input": "x", "output": "b", "choices": {choices}}}\n')
+    with pytest.raises(BadExamples, match=rf"rows.jsonl line 1.*{words}"):
+        read_examples(path)

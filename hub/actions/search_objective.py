@@ -1,0 +1,71 @@
+"""The scorer that a search's objective, usage contract and guard set ask for, from scorers of plain rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from compose.errors import BadExamples
+from compose.examples import Examples
+
+if TYPE_CHECKING:
+    from compose.pareto import Tradeoff
+    from compose.scoring.objectives import MakeScorer
+    from compose.scoring.protocol import Scorer
+    from compose.trials import SearchResult
+    from hub.actions.search import SearchPlan
+
+
+def objective_of(
+    plan: SearchPlan, make: MakeScorer, *, kind: Literal["seq2seq", "causal", "encoder"], tokenizer: Any
+) -> Scorer:
+    """`make(examples=..., ...)` gives the few-shot loss scorer of some rows, on the plan's base and adapters."""
+    from compose.scoring.guarded import GuardedScorer
+    from compose.scoring.objectives import objective_scorer, uses_choices
+
+    name, ranks = plan.options.objective, uses_choices(plan.options.objective)
+    if plan.labels and kind != "encoder" and not ranks:
+        raise BadExamples(
+            f"{plan.base.name} generates text, so labels are not used",
+            remedy="leave --labels out, or rank them: --objective acc",
+        )
+    labels = plan.labels or plan.usage.label_texts
+    speaks = labels if kind != "encoder" and not ranks else None
+    target = objective_scorer(
+        name, make, examples=read_as(plan, plan.examples, tokenizer, speaks), kind=kind,
+        labels=None if speaks else labels, stop=plan.usage.stop,
+    )  # fmt: skip
+    if plan.guard is None:
+        return target
+    guard_labels = labels if labels and {row.output for row in plan.guard} <= set(labels) else None
+    guard = make(
+        examples=read_as(plan, plan.guard, tokenizer, guard_labels if kind != "encoder" else None),
+        labels=guard_labels if kind == "encoder" else None,
+    )
+    return GuardedScorer(target, guard, tolerance=plan.options.guard_tolerance)
+
+
+def read_as(plan: SearchPlan, examples: Examples, tokenizer: Any, texts: Mapping[str, str] | None) -> Examples:
+    """The rows as the model reads them: texts for labels, the prompt template, then the chat template around it."""
+    from compose.prompts import chatted, spoken, templated
+
+    if texts:
+        examples = spoken(examples, texts)
+    if plan.usage.template:
+        examples = templated(examples, plan.usage.template)
+    if plan.usage.chat_template:
+        examples = chatted(examples, tokenizer, plan.usage.chat_template)
+    return examples
+
+
+def tradeoffs_of(scorer: Scorer, result: SearchResult) -> tuple[Tradeoff, ...]:
+    """The Pareto table of a finished search: target, guard, number of adapters."""
+    import numpy as np
+
+    from compose.pareto import tradeoffs
+    from compose.scoring.guarded import GuardedScorer
+
+    means = None
+    if isinstance(scorer, GuardedScorer):
+        means = scorer.means(np.array([trial.weights for trial in result.trials], dtype=np.float64))
+    return tradeoffs(result.trials, means)

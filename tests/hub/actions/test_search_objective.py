@@ -1,0 +1,162 @@
+"""Searching for more than the few-shot loss: objectives, the adapters' usage contracts, a guard set, and resuming."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compose.errors import SearchError
+from compose.examples import Example, Examples, examples_of
+from compose.trials import Progress
+from hub.actions.publish import publish
+from hub.actions.pull import pull
+from hub.actions.search import SearchDone, SearchOptions, finish, new_plan, run, stored_plan
+from hub.address import parse_address as at
+from hub.card_facts import UsageContract
+from hub.home import Home
+
+Write = Callable[..., Path]
+NAMES = ("team/a", "team/b", "team/c")
+ROWS = Examples((Example("ab", "b"), Example("cde", "de"), Example("f", "gh")))
+LABELS = {"x": "b", "y": "de"}
+LABELLED = Examples((Example("ab", "x"), Example("cde", "y"), Example("f", "x")))
+
+
+@pytest.fixture
+def adapters(home: Home, write_lora: Write, tiny_t5: Path) -> Callable[..., None]:
+    """Publish three adapters with contracts: `adapters(a, b, c)`, None for none."""
+
+    def make(*contracts: UsageContract | None) -> None:
+        for seed, (name, contract) in enumerate(zip(NAMES, contracts or (None,) * 3, strict=True), start=1):
+            folder = write_lora(f"s{seed}", seed=seed, scale=0.2)
+            publish(home, folder, at(name), base=str(tiny_t5), contract=contract)
+
+    return make
+
+
+def searched(home: Home, rows: Examples, *, into: str = "", on_batch: Any = None, **more: Any) -> SearchDone:
+    planned = {key: more.pop(key) for key in ("guard", "template", "chat_template", "labels") if key in more}
+    plan = new_plan(
+        home, [at(name) for name in NAMES], rows, into=at(into) if into else None,
+        options=SearchOptions(**{"budget": 9, **more}), **planned,
+    )  # fmt: skip
+    return run(home, plan, on_batch=on_batch)
+
+
+def losses(done: SearchDone) -> list[float]:
+    return [trial.loss for trial in done.result.trials]
+
+
+def test_a_contract_all_agree_on_is_applied_recorded_and_can_be_left_out(
+    home: Home, adapters: Callable[..., None], tmp_path: Path
+) -> None:
+    adapters(*[UsageContract(prompt_template="Q: {input} A:")] * 3)
+    done = searched(home, ROWS, into="team/new")
+    by_hand = Examples(tuple(replace(row, input=f"Q: {row.input} A:") for row in ROWS))
+    plain = searched(home, by_hand, template="none")
+    assert losses(done) == losses(plain) != losses(searched(home, ROWS, template="none"))
+    assert any("Q: {input} A:" in note for note in done.plan.notes) and not plain.plan.notes
+    recipe = json.loads((pull(home, at("team/new"), tmp_path / "new").directory / "mixhub_recipe.json").read_text())
+    assert recipe["search"]["usage"] == {"template": "Q: {input} A:"}
+    assert recipe["search"]["examples_sha256"] == ROWS.digest, "of the rows as they were given"
+
+
+def test_label_texts_of_the_contract_stand_for_the_labels(home: Home, adapters: Callable[..., None]) -> None:
+    adapters(UsageContract(label_texts=LABELS), None, None)
+    spoken = Examples(tuple(replace(row, output=LABELS[row.output]) for row in LABELLED))
+    assert losses(searched(home, LABELLED)) == losses(searched(home, spoken))
+    ranked = searched(home, LABELLED, objective="acc")
+    assert losses(ranked) == losses(searched(home, LABELLED, objective="acc", labels=LABELS))
+
+
+def test_choices_of_the_rows_are_ranked(home: Home, adapters: Callable[..., None]) -> None:
+    adapters()
+    rows = examples_of([{"input": e.input, "output": LABELS[e.output], "choices": ["b", "de"]} for e in LABELLED])
+    assert losses(searched(home, rows, objective="acc")) == losses(
+        searched(home, LABELLED, objective="acc", labels=LABELS)
+    )
+
+
+def test_a_guarded_search_does_no_harm_and_shows_what_was_traded(home: Home, adapters: Callable[..., None]) -> None:
+    adapters()
+    guard = Examples((Example("hij", "kl"), Example("m", "no")))
+    done = searched(home, ROWS, guard=guard, budget=14, into="team/guarded")
+    as_guard = searched(home, guard, budget=5)
+    assert as_guard.result.baselines is not None
+    rows = {row.number: row for row in done.tradeoffs}
+    chosen = next(t for t in done.result.trials if t.weights == done.result.weights)
+    assert rows[1].guard == pytest.approx(as_guard.result.baselines.base.loss), "the base is on the front"
+    measured = [row for row in done.tradeoffs if row.number == chosen.number]
+    assert all(row.guard is not None and row.guard <= rows[1].guard * 1.0001 for row in measured)
+    free = searched(home, ROWS, budget=14)
+    assert losses(done) != losses(free)
+    assert done.as_dict()["tradeoffs"]
+
+
+def stop_after(batches: int) -> Callable[[Progress], None]:
+    seen: list[Progress] = []
+
+    def on_batch(progress: Progress) -> None:
+        seen.append(progress)
+        if len(seen) == batches:
+            raise KeyboardInterrupt
+
+    return on_batch
+
+
+def test_a_stopped_search_goes_on_with_its_objective_contract_and_guard(
+    home: Home, adapters: Callable[..., None]
+) -> None:
+    adapters(*[UsageContract(prompt_template="Q: {input}", stop_strings=("\n",))] * 3)
+    settings: dict[str, Any] = {
+        "guard": Examples((Example("hij", "kl"),)), "objective": "exact_match", "max_new_tokens": 3,
+        "guard_tolerance": 0.01,
+    }  # fmt: skip
+    whole = searched(home, ROWS, **settings)
+    stopped = searched(home, ROWS, on_batch=stop_after(3), **settings)
+    assert stopped.result.stopped
+    plan = stored_plan(home, stopped.uuid)
+    assert (plan.usage, plan.guard, plan.options) == (whole.plan.usage, whole.plan.guard, whole.plan.options)
+    assert run(home, plan).result.trials == whole.result.trials
+    again = searched(home, ROWS, on_batch=stop_after(3), **settings)
+    assert finish(home, stored_plan(home, again.uuid)).result.trials == stopped.result.trials
+
+
+def test_an_unknown_objective_is_refused_before_a_search_is_stored(
+    home: Home, adapters: Callable[..., None], contents: Callable[[], object]
+) -> None:
+    adapters()
+    before = contents()
+    with pytest.raises(SearchError, match="there is no objective 'accuracy'"):
+        searched(home, ROWS, objective="accuracy")
+    assert contents() == before
+
+
+def test_the_command_line_takes_a_function_of_this_folder_and_a_guard(
+    adapters: Callable[..., None],
+    mixhub: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapters()
+    (tmp_path / "mine.py").write_text(
+        "def empty(predictions, examples):\n    return [float(not p) for p in predictions]"
+    )
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"input": e.input, "output": e.output}) + "\n" for e in ROWS))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != ""])
+    words = ["search", *NAMES, "--examples", rows, "--budget", 7, "--objective", "mine:empty", "--guard", rows]
+    said = mixhub(*words)
+    assert said.code == 0, said.err
+    assert "1 - mine:empty" in said.out and "not beaten in all three" in said.out
+    data = mixhub(*words, "--json").json
+    assert data["objective_name"] == "mine:empty" and data["tradeoffs"][0]["guard"] is not None
+    refused = mixhub("search", *NAMES, "--examples", rows, "--objective", "mine:nothing")
+    assert refused.code != 0 and "cannot load the objective mine:nothing" in refused.err
