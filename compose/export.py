@@ -2,37 +2,29 @@
 
 PROFILES says for whom: `peft-uniform` pads all modules to one rank with zeros, for readers that pass over patterns;
 `peft-pattern` keeps the real ranks, with full anchored paths as keys. Values are rounded once, from float32 to the
-file's dtype. The same input gives the same bytes. All is written beside the target and renamed, so that a folder is
-whole or absent.
+file's dtype. The same input gives the same bytes.
 """
 
 from __future__ import annotations
 
-import json
-import secrets
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .adapter import Factors, LoraAdapter
+from .adapter_folder import DTYPES, check_target, dtype_name, rounded, write_folder
 from .card import CardFacts, card_text
-from .description import CONFIG_FILE, WEIGHTS_FILE
-from .errors import BadMethod, BadRecipe, MalformedAdapter, OutputExists, UnsupportedAdapter
+from .description import WEIGHTS_FILE
+from .errors import BadMethod, UnsupportedAdapter
 from .image_layout import diffusers_tensors, kohya_tensors
 from .methods.factor_sum import pad_rank
 from .peft_layout import lora_config, lora_tensors
-from .recipe import RECIPE_FILE, Recipe, file_sha256, recipe_text
+from .recipe import Recipe
 from .serving import check_servable, start_lines
 from .truncate import squared_norm, truncate
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-CARD_FILE = "README.md"
 
 
 @dataclass(frozen=True)
@@ -98,7 +90,7 @@ def save_adapter(
     `OutputExists`, `BadMethod` for an unknown dtype or profile, `UnsupportedAdapter` for what the profile cannot hold,
     `MalformedAdapter` where a value does not fit the dtype. After an error nothing is left.
     """
-    chosen = dtype or _name_of(adapter.dtype)
+    chosen = dtype or dtype_name(adapter.dtype)
     if chosen not in DTYPES or profile not in PROFILES:
         what, allowed = ("dtype", DTYPES) if chosen not in DTYPES else ("profile", PROFILES)
         raise BadMethod(f"{what} is {chosen if what == 'dtype' else profile!r}", remedy=f"use {', '.join(allowed)}")
@@ -112,57 +104,21 @@ def save_adapter(
     modules = _ranked(cut, uniform=form.uniform)
     if form.served:
         check_servable(adapter, modules)
-    tensors, max_change = _rounded(form.tensors(adapter, modules), DTYPES[chosen], adapter.name)
+    tensors, max_change = rounded(form.tensors(adapter, modules), DTYPES[chosen], adapter.name)
     rank = max((factors.rank for factors in modules.values()), default=1)
     commands = start_lines(adapter.base_model, adapter.name, rank) if form.served else ()
     said = facts or CardFacts(title=adapter.name)
     said = replace(said, commands=(*said.commands, *commands))
-    config = lora_config(adapter, modules) if form.config else None
-    digests = _write(adapter, directory, tensors, config, form.weights_file, (recipe, chosen, profile), said)
+    digests = write_folder(
+        directory,
+        lambda file: save_file(tensors, file, metadata={"format": "pt"}),
+        form.weights_file,
+        lora_config(adapter, modules) if form.config else None,
+        lambda made: card_text(said, base_model=adapter.base_model, task_type=adapter.task_type, recipe=made),
+        recipe and replace(recipe, dtype=chosen, profile=profile),
+    )
     count = sum(tensor.numel() for tensor in tensors.values())
     return ExportReport(directory, chosen, profile, rank, count, max_change, digests, retained, energy, commands)
-
-
-def _write(
-    adapter: LoraAdapter,
-    directory: Path,
-    tensors: Mapping[str, Tensor],
-    config: Mapping[str, object] | None,
-    weights_file: str,
-    promised: tuple[Recipe | None, str, str],
-    facts: CardFacts,
-) -> dict[str, str]:
-    """All files, beside the target and then in its place; sha256 by name."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    scratch = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.partial"
-    scratch.mkdir()
-    try:
-        save_file(dict(tensors), scratch / weights_file, metadata={"format": "pt"})
-        if config is not None:
-            _write_text(scratch / CONFIG_FILE, json.dumps(config, indent=2, sort_keys=True) + "\n")
-        recipe, dtype, profile = promised
-        if recipe is not None:
-            recipe = _filled(recipe, dtype, profile, file_sha256(scratch / weights_file))
-            _write_text(scratch / RECIPE_FILE, recipe_text(recipe))
-        card = card_text(facts, base_model=adapter.base_model, task_type=adapter.task_type, recipe=recipe)
-        _write_text(scratch / CARD_FILE, card)
-        digests = {file.name: file_sha256(file) for file in sorted(scratch.iterdir())}
-        _move_into_place(scratch, directory)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return digests
-
-
-def check_target(directory: Path, *, overwrite: bool) -> None:
-    """`directory` may be written: it is absent, an empty folder, or `overwrite` allows it; else `OutputExists`."""
-    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
-        raise OutputExists(f"{directory} is not a folder", remedy="give another folder")
-    if not overwrite and directory.exists() and any(directory.iterdir()):
-        raise OutputExists(f"{directory} is not empty", remedy="give another folder, or allow it with --force")
-
-
-def _name_of(dtype: torch.dtype) -> str:
-    return next((name for name, known in DTYPES.items() if known == dtype), "float32")
 
 
 def _cut(
@@ -189,46 +145,3 @@ def _ranked(modules: Mapping[str, Factors], *, uniform: bool) -> dict[str, Facto
     }
     rank = max((f.rank for f in folded.values()), default=0)
     return {path: pad_rank(factors, rank) for path, factors in folded.items()} if uniform else folded
-
-
-def _rounded(exact: Mapping[str, Tensor], dtype: torch.dtype, owner: str) -> tuple[dict[str, Tensor], float]:
-    """The tensors in `dtype`, and the largest change that rounding made."""
-    tensors: dict[str, Tensor] = {}
-    largest = 0.0
-    for key, value in exact.items():
-        # its own memory: the writer refuses tensors that share it
-        tensors[key] = value.detach().to(device="cpu", dtype=dtype, copy=True).contiguous()
-        change = (tensors[key].double() - value.detach().cpu().double()).abs().max().item()
-        if not change < float("inf"):
-            raise MalformedAdapter(
-                f"{owner}: {key} holds values that {dtype} cannot hold",
-                remedy="use dtype float32 or smaller weights",
-            )
-        largest = max(largest, change)
-    return tensors, largest
-
-
-def _filled(recipe: Recipe, dtype: str, profile: str, output_sha256: str) -> Recipe:
-    """The recipe with what only the writer knows; `BadRecipe` where it promises other bytes."""
-    if recipe.output_sha256 not in (None, output_sha256):
-        made_with = ", ".join(f"{name} {number}" for name, number in sorted(recipe.versions.items()))
-        raise BadRecipe(
-            f"remaking gave other bytes: sha256 {output_sha256}, the recipe says {recipe.output_sha256}",
-            remedy=f"install the versions it was made with: {made_with or 'not recorded'}",
-        )
-    versions = recipe.versions or {name: version(name) for name in ("mixhub", "safetensors", "torch")}
-    return replace(recipe, dtype=dtype, profile=profile, versions=versions, output_sha256=output_sha256)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _move_into_place(scratch: Path, directory: Path) -> None:
-    if not directory.exists() or not any(directory.iterdir()):
-        scratch.replace(directory)
-        return
-    if not (scratch / RECIPE_FILE).exists():
-        (directory / RECIPE_FILE).unlink(missing_ok=True)  # it would tell of other weights
-    for file in sorted(scratch.iterdir()):
-        file.replace(directory / file.name)

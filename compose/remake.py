@@ -15,7 +15,9 @@ from .export import ExportReport, save_adapter
 from .merge import merge
 from .methods import find_method
 from .peft_files import read_adapter
+from .prompts import mix_prompts, save_prompt
 from .recipe import Recipe, file_sha256, weights_of
+from .refusals import PROMPT_MEAN
 
 
 def remake(
@@ -33,6 +35,10 @@ def remake(
     written.
     """
     check_parents(recipe, parents)
+    if recipe.method == PROMPT_MEAN:
+        names = [parent.address for parent in recipe.parents]
+        mean = mix_prompts(parents, weights_of(recipe), names=names, into="mean", params=recipe.params)
+        return save_prompt(mean, directory, dtype=recipe.dtype, recipe=recipe, facts=facts, overwrite=overwrite)
     if recipe.base is not None and (base is None or fingerprint(base.directory).digest != recipe.base):
         found = "none" if base is None else base.directory.name
         raise BadRecipe(

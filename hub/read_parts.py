@@ -16,7 +16,7 @@ from hub.home import Home
 if TYPE_CHECKING:
     from compose.adapter import LoraAdapter
     from compose.base_weights import BaseWeights
-    from hub.actions.compose import PinnedPart
+    from hub.actions.parts import PinnedPart
 
 
 def read_parts(parts: Sequence[PinnedPart], base: BaseWeights | None) -> list[LoraAdapter]:

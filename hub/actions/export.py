@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from compose.card import CardFacts
 from compose.recipe import RECIPE_FILE, read_recipe
-from hub.actions.compose import PinnedPart, pin_parts
+from hub.actions.parts import PinnedPart, pin_parts
 from hub.address import Address
 from hub.base_lookup import FoundBase, require_base
 from hub.bound_base import bound_base

@@ -14,7 +14,7 @@ from hub.actions.compose import Part
 from hub.address import parse_address
 from hub.errors import UsageError
 
-MethodOption = Annotated[str, typer.Option(help="How to mix; all methods are listed below.")]
+MethodOption = Annotated[str, typer.Option(help="How to mix; listed below. For prompts of one shape: prompt-mean.")]
 ParamOption = Annotated[
     list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="An option of the method; may be repeated.")
 ]

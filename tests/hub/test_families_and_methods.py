@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from compose.peft_files import read_adapter
 
@@ -198,3 +198,47 @@ def test_adapters_that_are_not_of_linear_layers_are_not_searched(
         assert mixhub("publish", folder, f"team/{name}", "--base", tiny_t5).code == 0
     ran = mixhub("search", "team/a", "team/b", "--examples", few_shot, "--budget", 8)
     assert ran.code == 1 and "embedding layers, which are not scored" in " ".join(ran.err.split())
+
+
+def test_prompts_are_averaged_when_asked_for_and_remade(mixhub: Mixhub, tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", 3.0)):
+        folder = tmp_path / name
+        folder.mkdir()
+        save_file({"prompt_embeddings": torch.full((2, 4), value)}, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text('{"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2}')
+        published = mixhub("publish", folder, f"team/{name}")
+        assert published.code == 0 and "changes no weight" in " ".join(published.err.split())
+    words = ["compose", "team/a=3", "team/b=1", "--as", "team/mean", "--allow-unbound"]
+    refused = mixhub(*words)
+    assert refused.code == 1 and "--method prompt-mean" in " ".join(refused.err.split())
+    ran = mixhub(*words, "--method", "prompt-mean", "--json")
+    assert ran.code == 0, ran.err
+    made = pulled(mixhub, "team/mean", tmp_path / "mean")
+    assert load_file(made / "adapter_model.safetensors")["prompt_embeddings"].unique().tolist() == [1.5]
+    again = mixhub("compose", "--recipe", made / "mixhub_recipe.json", "--as", "team/again")
+    assert again.code == 0, again.err
+    cut = mixhub(*words, "--method", "prompt-mean", "--max-rank", 1)
+    assert cut.code in (1, 2) and "changes of weights" in " ".join(cut.err.split())
+
+
+def test_convolutions_that_the_file_keeps_flat_are_told_by_the_base(mixhub: Mixhub, tmp_path: Path) -> None:
+    base, folder = tmp_path / "base", tmp_path / "loha"
+    base.mkdir()
+    folder.mkdir()
+    save_file({"conv.weight": torch.zeros(6, 3, 3, 3)}, base / "model.safetensors")
+    (base / "config.json").write_text('{"model_type": "pico"}')
+    generator = torch.Generator().manual_seed(1)
+    parts = {f"hada_w{i}_{x}": shape for i in (1, 2) for x, shape in (("a", (6, 2)), ("b", (2, 27)))}
+    tensors = {f"base_model.model.conv.{p}": torch.randn(shape, generator=generator) for p, shape in parts.items()}
+    save_file(tensors, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LOHA", "r": 2, "alpha": 2}')
+    assert mixhub("publish", folder, "team/loha", "--base", base).code == 0
+    assert mixhub("compose", "team/loha=0.5", "--as", "team/mix", "--method", "exact").code == 0
+    ran = mixhub("export", "team/mix", "--to", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    [factors] = read_adapter(tmp_path / "out").modules.values()
+    assert factors.kernel == (3, 3)
+    a1, b1, a2, b2 = tensors.values()
+    torch.testing.assert_close(factors.delta(), 0.5 * (a1 @ b1) * (a2 @ b2), rtol=1e-5, atol=1e-5)
+    again = mixhub("compose", "--recipe", pulled(mixhub, "team/mix", tmp_path / "mix"), "--as", "team/again")
+    assert again.code == 0, again.err
