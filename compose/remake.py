@@ -27,14 +27,18 @@ def remake(
     *,
     facts: CardFacts | None = None,
     base: BaseWeights | None = None,
+    initial: Sequence[Path | None] = (),
     overwrite: bool = False,
 ) -> ExportReport:
     """Merge the adapters in the folders `parents`, in the recipe's order, and write the result into `directory`.
+
+    `initial` are the folders of the parents before training, where the recipe used them, in the same order.
 
     Every parent's files must have the recorded digests, and so must the new weights; else `BadRecipe`, and nothing is
     written.
     """
     check_parents(recipe, parents)
+    before = _checked_initial(recipe, initial or [None] * len(parents))
     if recipe.method == PROMPT_MEAN:
         names = [parent.address for parent in recipe.parents]
         mean = mix_prompts(parents, weights_of(recipe), names=names, into="mean", params=recipe.params)
@@ -47,7 +51,10 @@ def remake(
         )
     options: dict[str, Any] = find_method(recipe.method).resolve(recipe.params)
     used = base if recipe.base is not None else None
-    adapters = [read_adapter(d, name=p.address, base=used) for d, p in zip(parents, recipe.parents, strict=True)]
+    adapters = [
+        read_adapter(directory, name=parent.address, base=None if start else used, initial=start)
+        for directory, parent, start in zip(parents, recipe.parents, before, strict=True)
+    ]
     merged = merge(
         adapters,
         weights_of(recipe),
@@ -66,6 +73,20 @@ def remake(
         facts=facts,
         overwrite=overwrite,
     )
+
+
+def _checked_initial(recipe: Recipe, folders: Sequence[Path | None]) -> list[Path | None]:
+    """The folders of those parents that were read with their initial factors, each with the recorded weights."""
+    for parent, folder in zip(recipe.parents, folders, strict=True):
+        found = file_sha256(folder / WEIGHTS_FILE) if folder and (folder / WEIGHTS_FILE).is_file() else None
+        if parent.initial_sha256 not in (None, found):
+            raise BadRecipe(
+                f"{parent.address}: its initial factors are {'not the recorded ones' if folder else 'not given'}: "
+                f"sha256 {found}, expected {parent.initial_sha256}",
+                remedy=f"--initial {parent.address}=FOLDER, with the adapter as it was saved before training",
+            )
+    pairs = zip(recipe.parents, folders, strict=True)
+    return [folder if parent.initial_sha256 else None for parent, folder in pairs]
 
 
 def check_parents(recipe: Recipe, parents: Sequence[Path]) -> None:

@@ -16,7 +16,7 @@ from compose.refusals import PROMPT_MEAN
 from hub.actions.mixing import mix_factors, mix_prompts
 from hub.actions.parts import PinnedPart as PinnedPart
 from hub.actions.parts import check_fit as check_fit
-from hub.actions.parts import licence_notes
+from hub.actions.parts import licence_notes, with_initial
 from hub.actions.parts import pin_parts as pin_parts
 from hub.actions.publish import Published, check_target, publish
 from hub.address import Address, parse_address
@@ -86,18 +86,19 @@ def compose(
     max_rank: int | None = None,
     policies: Mapping[str, str] | None = None,
     base: str = "",
+    initial: Mapping[str, Path] | None = None,
     allow_unbound: bool = False,
     version: str = "",
     search: Mapping[str, Any] | None = None,
 ) -> Composed:
     """Mix `parts` and publish the result at `into` with its recipe and lineage. `search` says how the weights were
-    found, and goes into the recipe.
+    found, and goes into the recipe. `initial` names folders of PiSSA or OLoRA adapters before training, by address.
 
     Errors: an adapter that cannot be mixed, adapters of different or (without `allow_unbound`) unknown base models,
     shapes that differ; all differences are listed at once and nothing is published.
     """
     check_target(into)
-    pinned = pin_parts(home, [part.address for part in parts])
+    pinned = with_initial(pin_parts(home, [part.address for part in parts]), initial or {})
     fit = check_fit(pinned, allow_unbound=allow_unbound, method=method)
     notes = (*fit, *licence_notes(pinned))
     options = MixOptions(method, params or {}, dtype, max_rank, policies or {}, base)
@@ -105,7 +106,15 @@ def compose(
     return mix(home, pinned, weights, into, options=options, version=version, search=search, notes=notes)
 
 
-def remake(home: Home, recipe_file: Path, into: Address | None, *, base: str = "", version: str = "") -> Composed:
+def remake(
+    home: Home,
+    recipe_file: Path,
+    into: Address | None,
+    *,
+    base: str = "",
+    initial: Mapping[str, Path] | None = None,
+    version: str = "",
+) -> Composed:
     """Remake a mix from its recipe and publish it. The parents must be in this home with the recorded bytes, and the
     result must have the recorded sha256, or nothing is published."""
     from compose.remake import remake as remake_files
@@ -115,12 +124,15 @@ def remake(home: Home, recipe_file: Path, into: Address | None, *, base: str = "
     check_target(into)
     recipe = read_recipe(recipe_file / RECIPE_FILE if recipe_file.is_dir() else recipe_file)
     addresses = [_parent_address(p.address, p.commit, p.folder) for p in recipe.parents]
-    pinned = pin_parts(home, addresses, pinned_before=True)
+    pinned = with_initial(pin_parts(home, addresses, pinned_before=True), initial or {})
     weights = weights_of(recipe)
     tensors = base_of_parts(home, pinned, base) if recipe.base else None
     with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
         made = Path(scratch) / "adapter"
-        remake_files(recipe, [part.directory for part in pinned], made, facts=_card(into, pinned), base=tensors)
+        remake_files(
+            recipe, [part.directory for part in pinned], made, facts=_card(into, pinned), base=tensors,
+            initial=[part.initial for part in pinned],
+        )  # fmt: skip
         published = publish(
             home, made, into, base=_shared_base(home, pinned), version=version, message=f"Remake {into.adapter_id}",
             composition=_composition(pinned, weights, recipe_of(made)),
@@ -148,7 +160,7 @@ def mix(
         parents=tuple(
             parent_of(
                 part.directory, address=part.address.repo_id, weight=weight,
-                commit=part.pinned.revision.commit_id, folder=part.pinned.folder,
+                commit=part.pinned.revision.commit_id, folder=part.pinned.folder, initial=part.initial,
             )
             for part, weight in zip(parts, weights, strict=True)
         ),

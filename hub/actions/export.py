@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from compose.card import CardFacts
 from compose.recipe import RECIPE_FILE, read_recipe
-from hub.actions.parts import PinnedPart, pin_parts
+from hub.actions.parts import PinnedPart, pin_parts, with_initial
 from hub.address import Address
 from hub.base_lookup import FoundBase, require_base
 from hub.bound_base import bound_base
@@ -68,12 +68,15 @@ def export(
     max_rank: int | None = None,
     fused: bool = False,
     base: str = "",
+    initial: Path | None = None,
     force: bool = False,
 ) -> Exported:
     """Write the adapter at `address` to the folder `to`, which must be absent or empty unless `force` is given.
 
     With `fused` the base model is written with the adapter added in; `base` says where it is, if this home does not
-    know. Errors: an adapter that cannot be mixed cannot be exported as plain LoRA either.
+    know; `initial` is the folder of a PiSSA or OLoRA adapter before training.
+
+    Errors: an adapter that cannot be mixed cannot be exported as plain LoRA either.
     """
     if fused and (max_rank or dtype):
         raise UsageError(
@@ -81,7 +84,7 @@ def export(
         )
     if to.exists() and not force and (not to.is_dir() or any(to.iterdir())):
         raise WouldOverwrite(f"'{to}' is not empty", remedy="give another folder, or --force to replace it")
-    [part] = pin_parts(home, [address])
+    [part] = with_initial(pin_parts(home, [address]), {address.adapter_id: initial} if initial else {})
     commit = part.pinned.revision.commit_id
     if fused:
         change, notes = _fuse(part, _base_of(home, part, base), to)

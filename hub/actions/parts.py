@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,8 @@ class PinnedPart:
     pinned: Pinned
     facts: AdapterFacts
     directory: Path
+    initial: Path | None = None
+    """Where PiSSA's or OLoRA's factors lie as they were before training, if they are to be used."""
 
     @property
     def address(self) -> Address:
@@ -57,6 +59,20 @@ def pin_parts(
             raise UsageError(f"{part.address} and {seen[key]} are the same adapter", remedy="name it once")
         seen[key] = part.address
     return parts
+
+
+def with_initial(parts: Sequence[PinnedPart], folders: Mapping[str, Path]) -> list[PinnedPart]:
+    """The parts with their initial factors; `folders` goes by address, with or without the revision."""
+    known = {name for part in parts for name in (part.name, part.address.adapter_id)}
+    for name, folder in folders.items():
+        if name not in known:
+            raise UsageError(f"--initial: {name} is not in this mix", remedy=f"use one of: {', '.join(sorted(known))}")
+        if not (folder / "adapter_model.safetensors").is_file():
+            raise UsageError(f"--initial: {folder} holds no adapter", remedy="give the folder saved before training")
+    return [
+        replace(part, initial=folders.get(part.name, folders.get(part.address.adapter_id, part.initial)))
+        for part in parts
+    ]
 
 
 def check_fit(parts: Sequence[PinnedPart], *, allow_unbound: bool, method: str = "") -> tuple[str, ...]:

@@ -49,6 +49,12 @@ def policies_of(texts: Sequence[str] | None) -> dict[str, str]:
     return dict(_pair(text, "--policy modules_to_save=take_from:ns/name") for text in texts or ())
 
 
+def folders_of(texts: Sequence[str] | None) -> dict[str, Path]:
+    """Address -> folder of the adapter before training."""
+    pairs = (_pair(text, "--initial ns/name=FOLDER") for text in texts or ())
+    return {name: Path(folder).expanduser() for name, folder in pairs}
+
+
 def _pair(text: str, example: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:

@@ -242,3 +242,41 @@ def test_convolutions_that_the_file_keeps_flat_are_told_by_the_base(mixhub: Mixh
     torch.testing.assert_close(factors.delta(), 0.5 * (a1 @ b1) * (a2 @ b2), rtol=1e-5, atol=1e-5)
     again = mixhub("compose", "--recipe", pulled(mixhub, "team/mix", tmp_path / "mix"), "--as", "team/again")
     assert again.code == 0, again.err
+
+
+def test_pissa_is_mixed_and_exported_with_its_initial_factors_instead_of_the_base(
+    mixhub: Mixhub, write_lora: Write, tmp_path: Path
+) -> None:
+    trained, before, other = (
+        write_lora(name, seed=seed, init_lora_weights="pissa_niter_4") for seed, name in enumerate(("a", "a0", "b"), 1)
+    )
+    assert mixhub("publish", trained, "team/a").code == 0
+    words = ["compose", "team/a=0.5", "--as", "team/mix", "--method", "exact", "--allow-unbound"]
+    refused = mixhub(*words)
+    assert refused.code == 1 and "--base" in refused.err
+    strange = mixhub(*words, "--initial", f"team/z={before}")
+    assert strange.code in (1, 2) and "team/z is not in this mix" in " ".join(strange.err.split())
+    ran = mixhub(*words, "--initial", f"team/a={before}", "--json")
+    assert ran.code == 0, ran.err
+    mix = read_adapter(pulled(mixhub, "team/mix", tmp_path / "mix"))
+    exported = mixhub("export", "team/a", "--to", tmp_path / "out", "--initial", before)
+    assert exported.code == 0, exported.err
+    plain = read_adapter(tmp_path / "out")
+    after, start = (load_file(folder / "adapter_model.safetensors") for folder in (trained, before))
+    for site in (Q, V):
+        a, b = (f"base_model.model.{site}.lora_{x}.weight" for x in "AB")
+        expected = 2.0 * (after[b] @ after[a] - start[b] @ start[a])
+        torch.testing.assert_close(plain.modules[site].delta(), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(mix.modules[site].delta(), 0.5 * expected, rtol=1e-5, atol=1e-5)
+    remake = ["compose", "--recipe", tmp_path / "mix", "--as", "team/again"]
+    for wrong, said in (([], "are not given"), (["--initial", f"team/a={other}"], "not the recorded ones")):
+        failed = mixhub(*remake, *wrong)
+        assert failed.code == 1 and said in " ".join(failed.err.split())
+    again = mixhub(*remake, "--initial", f"team/a={before}")
+    assert again.code == 0, again.err
+
+
+def test_initial_factors_of_plain_lora_are_refused(mixhub: Mixhub, write_lora: Write) -> None:
+    assert mixhub("publish", write_lora("a"), "team/a").code == 0
+    ran = mixhub("compose", "team/a=1", "--as", "team/mix", "--allow-unbound", "--initial", f"team/a={write_lora('b')}")
+    assert ran.code == 1 and "leave out --initial" in " ".join(ran.err.split())
