@@ -19,12 +19,21 @@ from .adapter_folder import DTYPES, check_target, dtype_name, rounded, write_fol
 from .card import CardFacts, card_text
 from .description import WEIGHTS_FILE
 from .errors import BadMethod, UnsupportedAdapter
+from .gguf_layout import START, gguf_tensors, write_gguf
 from .image_layout import diffusers_tensors, kohya_tensors
 from .methods.factor_sum import pad_rank
 from .peft_layout import lora_config, lora_tensors
 from .recipe import Recipe
 from .serving import check_servable, start_lines
 from .truncate import squared_norm, truncate
+
+BaseConfig = Mapping[str, object] | None
+"""config.json of the base model, or at least its architecture (base_model.architecture_of)."""
+
+
+def _write_safetensors(tensors: dict[str, Tensor], file: Path, base: BaseConfig) -> None:
+    del base
+    save_file(tensors, file, metadata={"format": "pt"})
 
 
 @dataclass(frozen=True)
@@ -33,21 +42,36 @@ class Profile:
 
     summary: str
     tensors: Callable[[LoraAdapter, Mapping[str, Factors]], dict[str, Tensor]] = lora_tensors
+    of_base: Callable[[LoraAdapter, Mapping[str, Factors], BaseConfig], dict[str, Tensor]] | None = None
+    """Instead of `tensors`, where names depend on the base model."""
+    write: Callable[[dict[str, Tensor], Path, BaseConfig], None] = _write_safetensors
     weights_file: str = WEIGHTS_FILE
     config: bool = True
     uniform: bool = True
-    served: bool = False
+    check: Callable[[LoraAdapter, Mapping[str, Factors]], None] = lambda *_: None
+    commands: Callable[[str | None, str, int], tuple[str, ...]] = lambda *_: ()
+    """Of the base's name, the adapter's, and the rank: lines that serve it."""
 
 
 PROFILES: dict[str, Profile] = {
     "peft-uniform": Profile("PEFT and all others; one rank, padded with zeros"),
     "peft-pattern": Profile("PEFT; each module's own rank, by patterns", uniform=False),
-    "vllm": Profile("vLLM and LoRAX: only what they accept, start lines in the card", served=True),
+    "vllm": Profile(
+        "vLLM and LoRAX: only what they accept, start lines in the card", check=check_servable, commands=start_lines
+    ),
     "kohya": Profile(
-        "kohya's scripts and web UIs", kohya_tensors, "kohya_lora.safetensors", config=False, uniform=False
+        "kohya's scripts and web UIs", kohya_tensors, weights_file="kohya_lora.safetensors", config=False, uniform=False
     ),
     "diffusers": Profile(
-        "diffusers", diffusers_tensors, "pytorch_lora_weights.safetensors", config=False, uniform=False
+        "diffusers", diffusers_tensors, weights_file="pytorch_lora_weights.safetensors", config=False, uniform=False
+    ),
+    "gguf": Profile(
+        "llama.cpp",
+        of_base=gguf_tensors,
+        write=write_gguf,
+        weights_file="adapter.gguf",
+        config=False,
+        commands=lambda *_: (START,),
     ),
 }
 
@@ -68,7 +92,7 @@ class ExportReport:
     retained_energy: float | None = None
     """The same over all modules together."""
     commands: tuple[str, ...] = ()
-    """How to serve it, for profile vllm."""
+    """How to serve it, where the profile is for servers."""
 
 
 def save_adapter(
@@ -80,15 +104,17 @@ def save_adapter(
     max_rank: int | None = None,
     recipe: Recipe | None = None,
     facts: CardFacts | None = None,
+    base: BaseConfig = None,
     overwrite: bool = False,
 ) -> ExportReport:
     """Write config, weights, card and (if given) recipe into `directory`, which must be absent or empty.
 
     `max_rank` cuts modules of a higher rank by singular values. `dtype` defaults to that of the adapter's files
-    (float32 for float64). With `overwrite` the files of these names in an existing folder are replaced, and nothing
-    else in it is touched. A recipe that says its output's digest is a promise: other bytes are `BadRecipe`. Raises also
-    `OutputExists`, `BadMethod` for an unknown dtype or profile, `UnsupportedAdapter` for what the profile cannot hold,
-    `MalformedAdapter` where a value does not fit the dtype. After an error nothing is left.
+    (float32 for float64); `base` is for profile gguf. With `overwrite` the files of these names in an existing folder
+    are replaced, and nothing else in it is touched. A recipe that says its output's digest is a promise: other bytes
+    are `BadRecipe`. Raises also `OutputExists`, `BadMethod` for an unknown dtype or profile, `UnsupportedAdapter` for
+    what the profile cannot hold, `MalformedAdapter` where a value does not fit the dtype. After an error nothing is
+    left.
     """
     chosen = dtype or dtype_name(adapter.dtype)
     if chosen not in DTYPES or profile not in PROFILES:
@@ -102,16 +128,16 @@ def save_adapter(
     cut, retained, energy = _cut(adapter, max_rank)
     form = PROFILES[profile]
     modules = _ranked(cut, uniform=form.uniform)
-    if form.served:
-        check_servable(adapter, modules)
-    tensors, max_change = rounded(form.tensors(adapter, modules), DTYPES[chosen], adapter.name)
+    form.check(adapter, modules)
+    exact = form.of_base(adapter, modules, base) if form.of_base else form.tensors(adapter, modules)
+    tensors, max_change = rounded(exact, DTYPES[chosen], adapter.name)
     rank = max((factors.rank for factors in modules.values()), default=1)
-    commands = start_lines(adapter.base_model, adapter.name, rank) if form.served else ()
+    commands = form.commands(adapter.base_model, adapter.name, rank)
     said = facts or CardFacts(title=adapter.name)
     said = replace(said, commands=(*said.commands, *commands))
     digests = write_folder(
         directory,
-        lambda file: save_file(tensors, file, metadata={"format": "pt"}),
+        lambda file: form.write(tensors, file, base),
         form.weights_file,
         lora_config(adapter, modules) if form.config else None,
         lambda made: card_text(said, base_model=adapter.base_model, task_type=adapter.task_type, recipe=made),

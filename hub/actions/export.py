@@ -90,7 +90,10 @@ def export(
         change, notes = _fuse(part, _base_of(home, part, base), to)
         return Exported(to, address, commit, fused, change, notes)
     [adapter] = read_parts([part], base_of_parts(home, [part], base))
-    report = _plain(part, adapter, to, profile=profile, dtype=dtype, max_rank=max_rank, force=force)
+    architecture = _architecture(_base_of(home, part, base)) if profile == "gguf" else None
+    report = _plain(
+        part, adapter, to, profile=profile, dtype=dtype, max_rank=max_rank, architecture=architecture, force=force
+    )
     return Exported(
         to, address, commit, fused, report.max_change, (),
         report.retained_energy, report.retained or {}, report.commands,
@@ -104,13 +107,21 @@ def push(done: Exported, repo_id: str, *, endpoint: str = "", private: bool = Fa
 
 
 def _plain(
-    part: PinnedPart, adapter: LoraAdapter, to: Path, *, profile: str, dtype: str, max_rank: int | None, force: bool
+    part: PinnedPart,
+    adapter: LoraAdapter,
+    to: Path,
+    *,
+    profile: str,
+    dtype: str,
+    max_rank: int | None,
+    architecture: Mapping[str, object] | None,
+    force: bool,
 ) -> ExportReport:
     from compose.export import save_adapter
 
     recipe_file = part.directory / RECIPE_FILE
     report = save_adapter(
-        adapter, to, profile=profile, dtype=dtype or None, max_rank=max_rank, overwrite=force,
+        adapter, to, profile=profile, dtype=dtype or None, max_rank=max_rank, base=architecture, overwrite=force,
         facts=CardFacts(title=part.address.adapter_id, license=part.facts.licence),
     )  # fmt: skip
     if recipe_file.is_file():
@@ -146,6 +157,12 @@ def _move_model(made: Path, to: Path) -> None:
         old.unlink()
     for file in made.iterdir():
         file.replace(to / file.name)
+
+
+def _architecture(base: FoundBase) -> dict[str, object]:
+    """What a config.json says of it; a head without a tensor of its own is tied."""
+    tied = not any(name.endswith("lm_head.weight") for name in base.facts.shapes)
+    return {**base.facts.architecture, "tie_word_embeddings": tied}
 
 
 def _base_of(home: Home, part: PinnedPart, given: str) -> FoundBase:

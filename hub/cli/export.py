@@ -26,7 +26,10 @@ def export(
     *,
     to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Target folder.")] = None,
     profile: Annotated[
-        str, typer.Option(help="peft-uniform, peft-pattern (keeps per-module ranks), vllm, kohya or diffusers.")
+        str,
+        typer.Option(
+            help="peft-uniform, peft-pattern (keeps per-module ranks), vllm, kohya, diffusers or gguf (llama.cpp)."
+        ),
     ] = "peft-uniform",
     max_rank: Annotated[
         int | None, typer.Option(min=1, help="Cut modules to this rank, and say what share of each is kept.")

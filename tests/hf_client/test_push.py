@@ -64,13 +64,13 @@ def test_the_hub_of_hf_endpoint_is_the_default_and_a_second_push_is_a_second_com
     environment = {**os.environ, "HF_ENDPOINT": live.url, "HF_TOKEN": ann.token, "HF_HOME": str(tmp_path / "other")}
     environment |= {"MIXHUB_HOME": str(home_folder), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     repo = f"{ann.name}/twice"
-    for address in ("team/mix", "team/a"):
-        done = subprocess.run(
-            [sys.executable, "-c", "from hub.cli.main import run; run()", "export", address, "--push", repo],
-            env=environment, capture_output=True, text=True, timeout=180,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert f"pushed: {live.url}/{repo}/commit/" in " ".join(done.stderr.split()).replace("commit/ ", "commit/")
+    script = "import sys; from hub.cli.main import app; [app(['export', a, '--push', sys.argv[1], '--json'], "
+    script += "standalone_mode=False) for a in ('team/mix', 'team/a')]"
+    done = subprocess.run(
+        [sys.executable, "-c", script, repo], env=environment, capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(f"{live.url}/{repo}/commit/") == 2
     assert len(ann.api.list_repo_commits(repo)) >= 2
     assert not ann.api.model_info(repo).private
     HfApi(endpoint=live.url, token=False).hf_hub_download(repo, "adapter_config.json", local_dir=tmp_path / "seen")

@@ -180,6 +180,14 @@ def test_an_export_is_pushed_as_one_commit(mixhub: Mixhub, monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("pair")
+def test_a_base_that_gguf_is_not_written_for_gets_the_command_that_does(mixhub: Mixhub, tmp_path: Path) -> None:
+    ran = mixhub("export", "team/a", "--to", tmp_path / "out", "--profile", "gguf")
+    said = " ".join(ran.err.split())
+    assert ran.code == 1 and "the base is t5" in said and "convert_lora_to_gguf.py --base" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("pair")
 def test_a_push_that_fails_says_why_and_an_export_needs_a_target(mixhub: Mixhub) -> None:
     ran = mixhub("export", "team/a", "--push", "me/copy", "--endpoint", "http://127.0.0.1:9")
     assert ran.code == 1 and "cannot push to me/copy at http://127.0.0.1:9" in " ".join(ran.err.split())
