@@ -147,6 +147,11 @@ def _fuse(part: PinnedPart, base: FoundBase, to: Path) -> tuple[float, tuple[str
     notes = [f"{len(report.changed)} tensors of {base.name} changed"]
     if report.untied:
         notes.append("the head was tied to the embedding and is a tensor of its own now (tie_word_embeddings: false)")
+    if report.quantised:
+        notes.append(
+            f"trained on {report.quantised}, a quantised copy; it was added to {base.name} in full precision, "
+            "which differs from that by rounding"
+        )
     return report.max_rounding, tuple(notes)
 
 
