@@ -1,7 +1,7 @@
 """Writes an adapter as plain LoRA that PEFT and others load without special cases: alpha = r, so the scaling is 1.
 
-PROFILES says for whom: `peft-uniform` pads all modules to one rank with zeros, for readers that pass over patterns;
-`peft-pattern` keeps the real ranks, with full anchored paths as keys. Values are rounded once, from float32 to the
+PROFILES says for whom: all pad modules to one rank with zeros, for readers that pass over patterns and alphas, but
+`peft-pattern`, which keeps the real ranks, with full anchored paths as keys. Values are rounded once, from float32 to the
 file's dtype. The same input gives the same bytes.
 """
 
@@ -59,12 +59,8 @@ PROFILES: dict[str, Profile] = {
     "vllm": Profile(
         "vLLM and LoRAX: only what they accept, start lines in the card", check=check_servable, commands=start_lines
     ),
-    "kohya": Profile(
-        "kohya's scripts and web UIs", kohya_tensors, weights_file="kohya_lora.safetensors", config=False, uniform=False
-    ),
-    "diffusers": Profile(
-        "diffusers", diffusers_tensors, weights_file="pytorch_lora_weights.safetensors", config=False, uniform=False
-    ),
+    "kohya": Profile("kohya's scripts and web UIs", kohya_tensors, weights_file="kohya_lora.safetensors", config=False),
+    "diffusers": Profile("diffusers", diffusers_tensors, weights_file="pytorch_lora_weights.safetensors", config=False),
     "gguf": Profile(
         "llama.cpp",
         of_base=gguf_tensors,
