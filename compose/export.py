@@ -1,8 +1,8 @@
 """Writes an adapter as plain LoRA that PEFT and others load without special cases: alpha = r, so the scaling is 1.
 
 PROFILES says for whom: all pad modules to one rank with zeros, for readers that pass over patterns and alphas, but
-`peft-pattern`, which keeps the real ranks, with full anchored paths as keys. Values are rounded once, from float32 to the
-file's dtype. The same input gives the same bytes.
+`peft-pattern`, which keeps the real ranks, with full anchored paths as keys. Values are rounded once, from float32 to
+the dtype of the file. The same input gives the same bytes.
 """
 
 from __future__ import annotations
