@@ -84,7 +84,7 @@ TYPES: dict[str, Refusal] = {
 
 PROMPTS = frozenset({"PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING"})
 PROMPT_MEAN = "prompt-mean"
-"""The types that can be averaged all the same, and the name of the method (prompts.py)."""
+"""The types that can be averaged all the same, and the name of the method (prompt_mean.py)."""
 
 
 @dataclass(frozen=True)

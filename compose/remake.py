@@ -15,7 +15,7 @@ from .export import ExportReport, save_adapter
 from .merge import merge
 from .methods import find_method
 from .peft_files import read_adapter
-from .prompts import mix_prompts, save_prompt
+from .prompt_mean import mix_prompts, save_prompt
 from .recipe import Recipe, file_sha256, weights_of
 from .refusals import PROMPT_MEAN
 

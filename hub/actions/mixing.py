@@ -65,17 +65,17 @@ def mix_prompts(
     home: Home, parts: Sequence[PinnedPart], weights: Sequence[Weight], options: MixOptions, facts: CardFacts
 ) -> Mixed:
     """Prompts, by their weighted mean."""
-    from compose import prompts
+    from compose import prompt_mean
 
     del home
     if options.max_rank or options.policies:
         raise UsageError("--max-rank and --policy are for changes of weights", remedy="leave them out for prompts")
-    mean = prompts.mix_prompts(
+    mean = prompt_mean.mix_prompts(
         [part.directory for part in parts], weights, names=[part.name for part in parts], into=facts.title,
         params=options.params,
     )  # fmt: skip
     return Mixed(
-        lambda folder, recipe: prompts.save_prompt(
+        lambda folder, recipe: prompt_mean.save_prompt(
             mean, folder, dtype=options.dtype or None, recipe=recipe, facts=facts
         ),
         {},

@@ -22,7 +22,7 @@ from compose.errors import ComposeError
 from compose.layout import read_alphas
 from compose.peft_config import parse_config
 from compose.peft_files import read_adapter
-from compose.prompts import read_prompt
+from compose.prompt_mean import read_prompt
 from compose.safetensors_header import read_header
 
 INPUTS = 52_000

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from compose.errors import BadMethod, BadWeights, IncompatibleAdapters, MalformedAdapter
-from compose.prompts import Prompt, mean_prompt, mix_prompts, read_prompt, save_prompt
+from compose.prompt_mean import Prompt, mean_prompt, mix_prompts, read_prompt, save_prompt
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 KINDS = {"prompt": "PromptTuningConfig", "prefix": "PrefixTuningConfig", "p-tuning": "PromptEncoderConfig"}
