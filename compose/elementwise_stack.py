@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .adapter import Factors, LoraAdapter
-from .errors import IncompatibleAdapters
+from .compatibility import CompatibilityReport, identical_settings
 from .methods import MergeMethod
 from .mixed_factors import MixedFactors, Stack, checked_weights
 
@@ -120,21 +120,7 @@ def fold_compat(adapters: Sequence[LoraAdapter]) -> list[LoraAdapter]:
 
 
 def _same_layout(host: LoraAdapter, adapter: LoraAdapter) -> None:
-    remedy = "use the fold balanced, or --method exact"
-    if odd := sorted(host.modules.keys() ^ adapter.modules.keys()):
-        raise IncompatibleAdapters(
-            f"the fold lorahub-compat needs the same modules in all adapters: {odd[0]} is only in "
-            f"{host.name if odd[0] in host.modules else adapter.name} (of {host.name} and {adapter.name})",
-            remedy=remedy,
-        )
-    for module, expected in host.modules.items():
-        found = adapter.modules[module]
-        if (found.rank, found.scaling) != (expected.rank, expected.scaling):
-            raise IncompatibleAdapters(
-                f"the fold lorahub-compat needs equal ranks and scalings: {adapter.name} has rank {found.rank} and "
-                f"scaling {found.scaling:g} in {module}, {host.name} has {expected.rank} and {expected.scaling:g}",
-                remedy=remedy,
-            )
+    CompatibilityReport(tuple(identical_settings([host, adapter]))).raise_for_errors()
 
 
 def same(weights: Tensor) -> Tensor:

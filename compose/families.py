@@ -38,7 +38,9 @@ HANDLED: tuple[Handled, ...] = (
         "LoKr", "exactly, to LoRA: Kronecker products of the factors", "the base's shapes, for convolutions kept flat"
     ),
     Handled(
-        "PiSSA, OLoRA", "exactly, to LoRA of rank 2r: minus the initial factors", "the base, or the initial adapter"
+        "PiSSA, OLoRA",
+        "exactly, to LoRA of rank 2r: minus the initial factors",
+        "the base, or the initial adapter (--initial)",
     ),
     Handled("DoRA", "the dense change, as factors of full rank; --max-rank says what is kept", "the base"),
     Handled("IA3", "l = 1 + sum w (l - 1); only with other IA3"),

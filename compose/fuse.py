@@ -8,6 +8,7 @@ heads that are tied to embeddings, are settled in weight_changes.py.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -37,6 +38,11 @@ class FuseReport:
     max_rounding: float
     untied: bool = False
     """The head was one tensor with the embedding, and has become one of its own."""
+    quantised: str | None = None
+    """The name of the quantised copy that the adapter was trained on, by its config; the sum is in full precision."""
+
+
+_QUANTISED = re.compile(r"(?:^|[-_./])(?:bnb|gptq|awq|nf4|fp4|int[48]|[48]-?bits?)(?:$|[-_./])", re.IGNORECASE)
 
 
 def fuse(base_directory: Path, adapter: LoraAdapter, out_directory: Path) -> FuseReport:
@@ -66,7 +72,9 @@ def fuse(base_directory: Path, adapter: LoraAdapter, out_directory: Path) -> Fus
         scratch.replace(out_directory)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return FuseReport(out_directory, tuple(sorted(plan.changes)), largest, plan.untied)
+    trained_on = adapter.base_model or ""
+    quantised = trained_on if _QUANTISED.search(trained_on) else None
+    return FuseReport(out_directory, tuple(sorted(plan.changes)), largest, plan.untied, quantised)
 
 
 def is_tied(config: Mapping[str, Any]) -> bool:

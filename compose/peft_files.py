@@ -26,6 +26,7 @@ from .formats.moved_base import initial_factors, relative_to_base
 from .layout import token_rows
 from .module_shapes import ModuleShape
 from .open_adapter import OpenAdapter
+from .peft_config import parse_config
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,16 @@ def read_adapter(
     """Read the adapter in `directory`; messages call it `name` (default the folder's name).
 
     `base` is its base model, which some families need; `initial` the folder of the adapter as it was before training,
-    for PiSSA and OLoRA. `MalformedAdapter` for damaged files, NaN or infinite values; `UnsupportedAdapter` for a family
-    that is not read, or one whose base is not given.
+    which PiSSA and OLoRA take instead. `MalformedAdapter` for damaged files, NaN or infinite values;
+    `UnsupportedAdapter` for a family that is not read, or one whose base is not given.
     """
     facts = require_supported(describe(directory, name=name, base_shapes=base.shapes if base else None))
+    relative = needs_original_base(parse_config(facts.config, owner=facts.name))
+    if initial is not None and not relative:
+        raise UnsupportedAdapter(
+            f"{facts.name}: initial factors are for PiSSA and OLoRA, which this adapter is not",
+            remedy="leave out --initial",
+        )
     if facts.needs_base and base is None and initial is None:
         raise UnsupportedAdapter(
             f"{facts.name}: {facts.needs_base}, so the base model must be at hand",

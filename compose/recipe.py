@@ -34,6 +34,8 @@ class Parent:
     folder: str = ""
     layers: Mapping[str, float] | None = None
     """Weights by globs over modules, in order; `weight` is then that of the last one, `*` (layer_weights.py)."""
+    initial_sha256: str | None = None
+    """Of the weights before training, where PiSSA or OLoRA was read with them."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,15 @@ class Recipe:
     output_sha256: str | None = None
 
 
-def parent_of(directory: Path, *, address: str, weight: Weight, commit: str | None = None, folder: str = "") -> Parent:
+def parent_of(
+    directory: Path,
+    *,
+    address: str,
+    weight: Weight,
+    commit: str | None = None,
+    folder: str = "",
+    initial: Path | None = None,
+) -> Parent:
     """The entry of the adapter in `directory`, with the digests of its files."""
     return Parent(
         address,
@@ -66,6 +76,7 @@ def parent_of(directory: Path, *, address: str, weight: Weight, commit: str | No
         commit,
         folder,
         weight if isinstance(weight, Mapping) else None,
+        file_sha256(initial / WEIGHTS_FILE) if initial else None,
     )
 
 

@@ -26,6 +26,7 @@ class Refusal:
 AS_LORA = "convert it to plain LoRA with PEFT: peft.save_as_lora()"
 AS_PLAIN = "train it as plain LoRA"
 SERVE = "serve it as it is, beside the mix"
+AS_MEAN = "average those of one shape with --method prompt-mean, or serve it as it is"
 AS_FUSED = "merge it into its base with PEFT (merge_and_unload) and use the result as a base model"
 AS_CONVERTED = (
     "save it with save_pretrained(path_initial_model_for_weight_conversion=...), which makes plain LoRA of it"
@@ -62,11 +63,11 @@ TYPES: dict[str, Refusal] = {
     "OSF": Refusal("OSF", "replaces the singular values and vectors of the base weights", AS_FUSED),
     "PEANUT": Refusal("PeanuT", "has a non-linear function between its factors", AS_FUSED),
     "POLY": Refusal("Poly", _ROUTED, IN_PARTS),
-    "PREFIX_TUNING": Refusal("Prefix tuning", _PROMPT, SERVE),
-    "PROMPT_TUNING": Refusal("Prompt tuning", _PROMPT, SERVE),
+    "PREFIX_TUNING": Refusal("Prefix tuning", _PROMPT, AS_MEAN),
+    "PROMPT_TUNING": Refusal("Prompt tuning", _PROMPT, AS_MEAN),
     "PSOFT": Refusal("PSOFT", "rotates singular directions of the base weights", AS_LORA),
     "PVERA": Refusal("PVeRA", "draws its factors at random at run time", AS_PLAIN),
-    "P_TUNING": Refusal("P-tuning", _PROMPT, SERVE),
+    "P_TUNING": Refusal("P-tuning", _PROMPT, AS_MEAN),
     "RANDLORA": Refusal("RandLoRA", "scales random factors that are shared by all modules", AS_LORA),
     "ROAD": Refusal("RoAd", _ROTATES, AS_FUSED),
     "SHADOW": Refusal("Shadow", _OWN, AS_PLAIN),
@@ -79,6 +80,11 @@ TYPES: dict[str, Refusal] = {
     "XLORA": Refusal("X-LoRA", _ROUTED, IN_PARTS),
 }
 """peft_type -> refusal. A type that is neither here nor in families.READ is refused as unknown."""
+
+
+PROMPTS = frozenset({"PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING"})
+PROMPT_MEAN = "prompt-mean"
+"""The types that can be averaged all the same, and the name of the method (prompt_mean.py)."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ UNTYPED = Refusal("adapter_config.json without peft_type", "it does not say what
 
 KEYS: tuple[tuple[str, Refusal], ...] = (
     (r"\.base_layer\.(?!out_proj\.lora_)(?:.*\.)?lora_[AB]", EXPERTS),
-    (r"(?:^|\.)(?:prompt_embeddings|prefix_task_)", Refusal("Prompt tuning", _PROMPT, SERVE)),
+    (r"(?:^|\.)(?:prompt_embeddings|prefix_task_)", Refusal("Prompt tuning", _PROMPT, AS_MEAN)),
     (
         r"^(?:controlnet|control_model)\.|(?:^|\.)(?:controlnet_cond_embedding|zero_convs|input_hint_block)\.",
         CONTROLNET,

@@ -16,7 +16,9 @@ from .export import ExportReport, save_adapter
 from .merge import merge
 from .methods import find_method
 from .peft_files import read_adapter
+from .prompt_mean import mix_prompts, save_prompt
 from .recipe import Parent, Recipe, file_sha256, weights_of
+from .refusals import PROMPT_MEAN
 
 
 def remake(
@@ -26,16 +28,23 @@ def remake(
     *,
     facts: CardFacts | None = None,
     base: BaseWeights | None = None,
+    initial: Sequence[Path | None] = (),
     overwrite: bool = False,
 ) -> ExportReport:
     """Merge the adapters in the folders `parents`, in the recipe's order, and write the result into `directory`.
+
+    `initial` are the folders of the parents before training, where the recipe used them, in the same order.
 
     Every parent's files must have the recorded digests, and so must the new weights; else `BadRecipe`, and nothing is
     written.
     """
     check_parents(recipe, parents)
+    if recipe.method == PROMPT_MEAN:
+        names = [parent.address for parent in recipe.parents]
+        mean = mix_prompts(parents, weights_of(recipe), names=names, into="mean", params=recipe.params)
+        return save_prompt(mean, directory, dtype=recipe.dtype, recipe=recipe, facts=facts, overwrite=overwrite)
     return save_adapter(
-        merged_again(recipe, parents, base),
+        merged_again(recipe, parents, base, initial),
         directory,
         dtype=recipe.dtype,
         profile=recipe.profile,
@@ -45,7 +54,9 @@ def remake(
     )
 
 
-def merged_again(recipe: Recipe, parents: Sequence[Path], base: BaseWeights | None) -> LoraAdapter:
+def merged_again(
+    recipe: Recipe, parents: Sequence[Path], base: BaseWeights | None, initial: Sequence[Path | None] | None = None
+) -> LoraAdapter:
     """The merged adapter in float32, before it is rounded to the recipe's dtype. `BadRecipe` without its base."""
     if recipe.base is not None and (base is None or fingerprint(base.directory).digest != recipe.base):
         found = "none" if base is None else base.directory.name
@@ -55,7 +66,11 @@ def merged_again(recipe: Recipe, parents: Sequence[Path], base: BaseWeights | No
         )
     options: dict[str, Any] = find_method(recipe.method).resolve(recipe.params)
     used = base if recipe.base is not None else None
-    adapters = [read_adapter(d, name=p.address, base=used) for d, p in zip(parents, recipe.parents, strict=True)]
+    before = _checked_initial(recipe, initial or [None] * len(parents))
+    adapters = [
+        read_adapter(directory, name=parent.address, base=None if start else used, initial=start)
+        for directory, parent, start in zip(parents, recipe.parents, before, strict=True)
+    ]
     return merge(
         adapters,
         weights_of(recipe),
@@ -65,6 +80,20 @@ def merged_again(recipe: Recipe, parents: Sequence[Path], base: BaseWeights | No
         base=used,
         **options,
     ).adapter
+
+
+def _checked_initial(recipe: Recipe, folders: Sequence[Path | None]) -> list[Path | None]:
+    """The folders of those parents that were read with their initial factors, each with the recorded weights."""
+    for parent, folder in zip(recipe.parents, folders, strict=True):
+        found = file_sha256(folder / WEIGHTS_FILE) if folder and (folder / WEIGHTS_FILE).is_file() else None
+        if parent.initial_sha256 not in (None, found):
+            raise BadRecipe(
+                f"{parent.address}: its initial factors are {'not the recorded ones' if folder else 'not given'}: "
+                f"sha256 {found}, expected {parent.initial_sha256}",
+                remedy=f"--initial {parent.address}=FOLDER, with the adapter as it was saved before training",
+            )
+    pairs = zip(recipe.parents, folders, strict=True)
+    return [folder if parent.initial_sha256 else None for parent, folder in pairs]
 
 
 def check_parents(recipe: Recipe, parents: Sequence[Path]) -> None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .adapter import LINEAR, LoraAdapter
+from .compatibility import CompatibilityReport, shape_differences
 from .elementwise_stack import elementwise_stack, fold_balanced, fold_compat, root_of, same, signed_root
 from .errors import IncompatibleAdapters, UnsupportedAdapter
 from .gauge import procrustes
@@ -100,20 +101,8 @@ def _module_shapes(adapters: Sequence[LoraAdapter]) -> dict[str, tuple[int, int]
     """module -> (out_features, in_features) over all adapters, in order of first appearance."""
     if not adapters:
         raise IncompatibleAdapters("there is no adapter to mix", remedy="name at least one adapter")
-    shapes: dict[str, tuple[int, int]] = {}
-    first: dict[str, str] = {}
-    for adapter in adapters:
-        for module, factors in adapter.modules.items():
-            found = (factors.out_features, factors.in_features)
-            expected = shapes.setdefault(module, found)
-            first.setdefault(module, adapter.name)
-            if found != expected:
-                raise IncompatibleAdapters(
-                    f"{adapter.name}: module {module} is {found[0]}x{found[1]}, but {expected[0]}x{expected[1]} "
-                    f"in {first[module]}",
-                    remedy="mix adapters of one base model only",
-                )
-    return shapes
+    CompatibilityReport(tuple(shape_differences(adapters))).raise_for_errors()
+    return {module: (f.out_features, f.in_features) for adapter in adapters for module, f in adapter.modules.items()}
 
 
 # --- exact: sum_i w_i s_i B_i A_i, by concatenation -----------------------------------------------------------------

@@ -16,14 +16,17 @@ from hub.home import Home
 if TYPE_CHECKING:
     from compose.adapter import LoraAdapter
     from compose.base_weights import BaseWeights
-    from hub.actions.compose import PinnedPart
+    from hub.actions.parts import PinnedPart
 
 
 def read_parts(parts: Sequence[PinnedPart], base: BaseWeights | None) -> list[LoraAdapter]:
     """All of `parts` as tensors, under their names."""
     from compose.peft_files import read_adapter
 
-    return [read_adapter(part.directory, name=part.name, base=base) for part in parts]
+    return [
+        read_adapter(part.directory, name=part.name, base=None if part.initial else base, initial=part.initial)
+        for part in parts
+    ]
 
 
 def base_of_parts(home: Home, parts: Sequence[PinnedPart], given: str) -> BaseWeights | None:
@@ -34,7 +37,7 @@ def base_of_parts(home: Home, parts: Sequence[PinnedPart], given: str) -> BaseWe
     from compose.base_weights import BaseWeights
 
     descriptions = [describe(part.directory, name=part.name) for part in parts]
-    needed = any(facts.needs_base for facts in descriptions)
+    needed = any(facts.needs_base and not part.initial for part, facts in zip(parts, descriptions, strict=True))
     wanted = needed or any(facts.extras for facts in descriptions)
     if not wanted and not any(facts.peft_type in SHAPED_BY_BASE for facts in descriptions):
         return None

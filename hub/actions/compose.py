@@ -9,22 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compose.base_model import fingerprint
 from compose.card import CardFacts
-from compose.compatibility import compare
-from compose.description import describe
 from compose.layer_weights import Weight, main_weight
 from compose.recipe import RECIPE_FILE, Recipe, parent_of, read_recipe, weights_of
+from compose.refusals import PROMPT_MEAN
+from hub.actions.mixing import mix_factors, mix_prompts
+from hub.actions.parts import PinnedPart as PinnedPart
+from hub.actions.parts import check_fit as check_fit
+from hub.actions.parts import licence_notes, with_initial
+from hub.actions.parts import pin_parts as pin_parts
 from hub.actions.publish import Published, check_target, publish
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase
 from hub.bound_base import recorded_base
 from hub.errors import UsageError
 from hub.home import Home
-from hub.locate import Pinned, locate_adapter, locate_pinned
-from hub.read_parts import base_of_parts, read_parts
-from storage import adapters as adapter_rows
-from storage.adapters import AdapterFacts
+from hub.read_parts import base_of_parts
 from storage.compositions import Composition, Parent
 
 
@@ -47,21 +47,6 @@ class MixOptions:
     max_rank: int | None = None
     policies: Mapping[str, str] = field(default_factory=dict)
     base: str = ""
-
-
-@dataclass(frozen=True)
-class PinnedPart:
-    """A part with its revision fixed, its facts, and its files on this machine."""
-
-    name: str
-    """How messages and searches call it: its address as it was written; unique among the parts of one mix."""
-    pinned: Pinned
-    facts: AdapterFacts
-    directory: Path
-
-    @property
-    def address(self) -> Address:
-        return self.pinned.address
 
 
 @dataclass(frozen=True)
@@ -101,25 +86,35 @@ def compose(
     max_rank: int | None = None,
     policies: Mapping[str, str] | None = None,
     base: str = "",
+    initial: Mapping[str, Path] | None = None,
     allow_unbound: bool = False,
     version: str = "",
     search: Mapping[str, Any] | None = None,
 ) -> Composed:
     """Mix `parts` and publish the result at `into` with its recipe and lineage. `search` says how the weights were
-    found, and goes into the recipe.
+    found, and goes into the recipe. `initial` names folders of PiSSA or OLoRA adapters before training, by address.
 
     Errors: an adapter that cannot be mixed, adapters of different or (without `allow_unbound`) unknown base models,
     shapes that differ; all differences are listed at once and nothing is published.
     """
     check_target(into)
-    pinned = pin_parts(home, [part.address for part in parts])
-    notes = (*check_fit(pinned, allow_unbound=allow_unbound), *licence_notes(pinned))
+    pinned = with_initial(pin_parts(home, [part.address for part in parts]), initial or {})
+    fit = check_fit(pinned, allow_unbound=allow_unbound, method=method)
+    notes = (*fit, *licence_notes(pinned))
     options = MixOptions(method, params or {}, dtype, max_rank, policies or {}, base)
     weights = [part.weight for part in parts]
     return mix(home, pinned, weights, into, options=options, version=version, search=search, notes=notes)
 
 
-def remake(home: Home, recipe_file: Path, into: Address | None, *, base: str = "", version: str = "") -> Composed:
+def remake(
+    home: Home,
+    recipe_file: Path,
+    into: Address | None,
+    *,
+    base: str = "",
+    initial: Mapping[str, Path] | None = None,
+    version: str = "",
+) -> Composed:
     """Remake a mix from its recipe and publish it. The parents must be in this home with the recorded bytes, and the
     result must have the recorded sha256, or nothing is published."""
     from compose.remake import remake as remake_files
@@ -129,64 +124,20 @@ def remake(home: Home, recipe_file: Path, into: Address | None, *, base: str = "
     check_target(into)
     recipe = read_recipe(recipe_file / RECIPE_FILE if recipe_file.is_dir() else recipe_file)
     addresses = [parent_address(p.address, p.commit, p.folder) for p in recipe.parents]
-    pinned = pin_parts(home, addresses, pinned_before=True)
+    pinned = with_initial(pin_parts(home, addresses, pinned_before=True), initial or {})
     weights = weights_of(recipe)
     tensors = base_of_parts(home, pinned, base) if recipe.base else None
     with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
         made = Path(scratch) / "adapter"
-        remake_files(recipe, [part.directory for part in pinned], made, facts=_card(into, pinned), base=tensors)
+        remake_files(
+            recipe, [part.directory for part in pinned], made, facts=_card(into, pinned), base=tensors,
+            initial=[part.initial for part in pinned],
+        )  # fmt: skip
         published = publish(
             home, made, into, base=_shared_base(home, pinned), version=version, message=f"Remake {into.adapter_id}",
             composition=_composition(pinned, weights, recipe_of(made)),
         )  # fmt: skip
     return Composed(published, _parts(pinned, weights), recipe.method, None, published.notes)
-
-
-def pin_parts(
-    home: Home, addresses: Sequence[Address], *, names: Sequence[str] = (), pinned_before: bool = False
-) -> list[PinnedPart]:
-    """Fix the revision of every address and bring the files to this machine's disk. Each adapter may occur once.
-
-    `names` says what to call them; by default as the addresses are written. `pinned_before`: the addresses hold commit
-    ids that a recipe or a search wrote down, so that a repo that was deleted since still serves.
-    """
-    find = locate_pinned if pinned_before else locate_adapter
-    parts = []
-    for address, name in zip(addresses, names or map(str, addresses), strict=True):
-        with home.read() as session:
-            pinned = find(session, address)
-            facts = adapter_rows.facts_of(session, pinned.revision, address.folder)
-        if facts is None or pinned.revision.state == "broken":
-            state = f"{pinned.revision.state}: {pinned.revision.reason}"
-            raise UsageError(f"{address} cannot be used, it is {state}", remedy="publish it again")
-        parts.append(PinnedPart(name, pinned, facts, pinned.directory(home)))
-    seen: dict[tuple[str, str], Address] = {}
-    for part in parts:
-        key = (part.pinned.revision.commit_id, part.pinned.folder)
-        if key in seen:
-            raise UsageError(f"{part.address} and {seen[key]} are the same adapter", remedy="name it once")
-        seen[key] = part.address
-    return parts
-
-
-def check_fit(parts: Sequence[PinnedPart], *, allow_unbound: bool) -> tuple[str, ...]:
-    """Raise one error that lists every reason why the parts cannot be mixed; give the remaining notes."""
-    descriptions = [describe(part.directory, name=part.name) for part in parts]
-    digests = {part.name: part.facts.base_identity for part in parts}
-    report = compare(descriptions, base_digests=digests, allow_unbound=allow_unbound)
-    report.raise_for_errors()
-    return tuple(note.message for note in report.notes)
-
-
-def licence_notes(parts: Sequence[PinnedPart]) -> tuple[str, ...]:
-    """What to check where the parts come under different licences, or some under none that is known."""
-    held: dict[str, list[str]] = {}
-    for part in parts:
-        held.setdefault(part.facts.licence or "no licence known", []).append(part.name)
-    if len(held) < 2:
-        return ()
-    listed = "; ".join(f"{licence}: {', '.join(names)}" for licence, names in sorted(held.items()))
-    return (f"the parts have different licences ({listed}); the mix's card names none",)
 
 
 def mix(
@@ -202,47 +153,37 @@ def mix(
     beside: Mapping[str, str] | None = None,
 ) -> Composed:
     """Merge pinned parts that are known to fit, and publish the result; `beside` are text files to publish with it."""
-    from compose.export import save_adapter
-    from compose.gauge import gauge_affinity
-    from compose.merge import merge
-    from compose.methods import find_method
     from compose.replacements import numbered
 
-    base = base_of_parts(home, parts, options.base)
-    adapters = read_parts(parts, base)
-    merged = merge(
-        adapters, list(weights), method=options.method, name=into.adapter_id, max_rank=options.max_rank,
-        policies=options.policies, base=base, **options.params,
-    )  # fmt: skip
+    make = mix_prompts if options.method == PROMPT_MEAN else mix_factors
+    mixed = make(home, parts, weights, options, _card(into, parts))
     recipe = Recipe(
         parents=tuple(
             parent_of(
                 part.directory, address=part.address.repo_id, weight=weight,
-                commit=part.pinned.revision.commit_id, folder=part.pinned.folder,
+                commit=part.pinned.revision.commit_id, folder=part.pinned.folder, initial=part.initial,
             )
             for part, weight in zip(parts, weights, strict=True)
         ),
         method=options.method,
-        params=merged.report.params,
+        params=mixed.params,
         max_rank=options.max_rank,
         policies=numbered(options.policies, [part.name for part in parts]),
-        base=fingerprint(base.directory).digest if base else None,
+        base=mixed.base,
         search=search,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
         made = Path(scratch) / "adapter"
-        save_adapter(merged.adapter, made, dtype=options.dtype or None, recipe=recipe, facts=_card(into, parts))
+        mixed.save(made, recipe)
         for name, text in (beside or {}).items():
             (made / name).write_text(text, encoding="utf-8", newline="\n")
         published = publish(
             home, made, into, base=_shared_base(home, parts), version=version, message=f"Mix {into.adapter_id}",
             composition=_composition(parts, weights, recipe_of(made)),
         )  # fmt: skip
-    by_factor = find_method(options.method).level == "factor" and len(adapters) > 1
     return Composed(
-        published, _parts(parts, weights), options.method, merged.report.retained_energy,
-        (*notes, *merged.report.notes, *published.notes),
-        gauge_affinity([adapter.modules for adapter in adapters]) if by_factor else None,
+        published, _parts(parts, weights), options.method, mixed.retained_energy,
+        (*notes, *mixed.notes, *published.notes), mixed.gauge_affinity,
     )  # fmt: skip
 
 

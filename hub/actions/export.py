@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from compose.card import CardFacts
 from compose.recipe import RECIPE_FILE, read_recipe
-from hub.actions.compose import PinnedPart, pin_parts
+from hub.actions.parts import PinnedPart, pin_parts, with_initial
 from hub.address import Address
 from hub.base_lookup import FoundBase, require_base
 from hub.bound_base import bound_base
@@ -68,12 +68,15 @@ def export(
     max_rank: int | None = None,
     fused: bool = False,
     base: str = "",
+    initial: Path | None = None,
     force: bool = False,
 ) -> Exported:
     """Write the adapter at `address` to the folder `to`, which must be absent or empty unless `force` is given.
 
     With `fused` the base model is written with the adapter added in; `base` says where it is, if this home does not
-    know. Errors: an adapter that cannot be mixed cannot be exported as plain LoRA either.
+    know; `initial` is the folder of a PiSSA or OLoRA adapter before training.
+
+    Errors: an adapter that cannot be mixed cannot be exported as plain LoRA either.
     """
     if fused and (max_rank or dtype):
         raise UsageError(
@@ -81,13 +84,16 @@ def export(
         )
     if to.exists() and not force and (not to.is_dir() or any(to.iterdir())):
         raise WouldOverwrite(f"'{to}' is not empty", remedy="give another folder, or --force to replace it")
-    [part] = pin_parts(home, [address])
+    [part] = with_initial(pin_parts(home, [address]), {address.adapter_id: initial} if initial else {})
     commit = part.pinned.revision.commit_id
     if fused:
         change, notes = _fuse(part, _base_of(home, part, base), to)
         return Exported(to, address, commit, fused, change, notes)
     [adapter] = read_parts([part], base_of_parts(home, [part], base))
-    report = _plain(part, adapter, to, profile=profile, dtype=dtype, max_rank=max_rank, force=force)
+    architecture = _architecture(_base_of(home, part, base)) if profile == "gguf" else None
+    report = _plain(
+        part, adapter, to, profile=profile, dtype=dtype, max_rank=max_rank, architecture=architecture, force=force
+    )
     return Exported(
         to, address, commit, fused, report.max_change, (),
         report.retained_energy, report.retained or {}, report.commands,
@@ -101,13 +107,21 @@ def push(done: Exported, repo_id: str, *, endpoint: str = "", private: bool = Fa
 
 
 def _plain(
-    part: PinnedPart, adapter: LoraAdapter, to: Path, *, profile: str, dtype: str, max_rank: int | None, force: bool
+    part: PinnedPart,
+    adapter: LoraAdapter,
+    to: Path,
+    *,
+    profile: str,
+    dtype: str,
+    max_rank: int | None,
+    architecture: Mapping[str, object] | None,
+    force: bool,
 ) -> ExportReport:
     from compose.export import save_adapter
 
     recipe_file = part.directory / RECIPE_FILE
     report = save_adapter(
-        adapter, to, profile=profile, dtype=dtype or None, max_rank=max_rank, overwrite=force,
+        adapter, to, profile=profile, dtype=dtype or None, max_rank=max_rank, base=architecture, overwrite=force,
         facts=CardFacts(title=part.address.adapter_id, license=part.facts.licence),
     )  # fmt: skip
     if recipe_file.is_file():
@@ -133,6 +147,11 @@ def _fuse(part: PinnedPart, base: FoundBase, to: Path) -> tuple[float, tuple[str
     notes = [f"{len(report.changed)} tensors of {base.name} changed"]
     if report.untied:
         notes.append("the head was tied to the embedding and is a tensor of its own now (tie_word_embeddings: false)")
+    if report.quantised:
+        notes.append(
+            f"trained on {report.quantised}, a quantised copy; it was added to {base.name} in full precision, "
+            "which differs from that by rounding"
+        )
     return report.max_rounding, tuple(notes)
 
 
@@ -143,6 +162,12 @@ def _move_model(made: Path, to: Path) -> None:
         old.unlink()
     for file in made.iterdir():
         file.replace(to / file.name)
+
+
+def _architecture(base: FoundBase) -> dict[str, object]:
+    """What a config.json says of it; a head without a tensor of its own is tied."""
+    tied = not any(name.endswith("lm_head.weight") for name in base.facts.shapes)
+    return {**base.facts.architecture, "tie_word_embeddings": tied}
 
 
 def _base_of(home: Home, part: PinnedPart, given: str) -> FoundBase:

@@ -5,7 +5,6 @@ A crash before the transaction leaves only unused blobs, which `mixhub db gc` re
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,8 @@ from sqlalchemy.orm import Session
 from compose.examples import Examples
 from compose.peft_config import read_config
 from compose.training_rows import read_training_rows
+from hub.actions.binding import bind, settled
+from hub.actions.last_revision import carry_facts, find_or_make, head_of, kept_files
 from hub.actions.record_content import record_summary
 from hub.address import Address
 from hub.base_lookup import FoundBase, find_base, require_base
@@ -35,21 +36,18 @@ from storage import (
     blob_records,
     compositions,
     names,
-    repos,
     revisions,
     summaries,
     versions,
 )  # fmt: skip
-from storage.adapters import AdapterFacts
 from storage.blobs import StoredBlob
 from storage.compositions import Composition
-from storage.errors import NotFound, VersionTaken
+from storage.errors import VersionTaken
 from storage.repos import Repo
 from storage.revisions import File, Revision
 
 REGULAR_UP_TO = 10 * 2**20
 """Text files up to this many bytes are `regular` for Hugging Face clients; weights and larger files are `lfs`."""
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 LFS_SUFFIXES = frozenset({".safetensors", ".gguf", ".npz", ".npy", ".msgpack", ".onnx", ".zip", ".gz", ".model"})
 
 
@@ -190,9 +188,9 @@ def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None
     owner = accounts.ensure(session, home.account)
     accounts.ensure(session, address.namespace, kind="org", owner=owner)
     blob_records.record(session, owner, upload.blobs)
-    repo = _repo(session, address)
-    head = _head(session, repo)
-    kept = [] if upload.replace_all else _kept_files(session, head, upload.files, address.folder)
+    repo = find_or_make(session, address)
+    head = head_of(session, repo)
+    kept = [] if upload.replace_all else kept_files(session, head, upload.files, address.folder)
     title = message.splitlines()[0] if message else f"Publish {address.adapter_id}"
     made = revisions.create_revision(
         session, repo, [*kept, *upload.files], parent=head.commit_id if head else None, author=home.account,
@@ -202,11 +200,11 @@ def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None
         base = upload.own_base.record(session)
         bases.add_name(session, base, f"{address.adapter_id}@{made.revision.commit_id}", kind="repo")
     for one in upload.inspected:
-        facts = replace(one.facts, base_identity=_bind(session, one))
+        facts = replace(one.facts, base_identity=bind(session, one))
         known = None if made.created else adapters.facts_of(session, made.revision, facts.folder)
-        adapters.record_facts(session, made.revision, _settled(known, facts, address=address, given=upload.given))
+        adapters.record_facts(session, made.revision, settled(known, facts, address=address, given=upload.given))
     if made.created:
-        _carry_facts(session, head, made.revision, {one.facts.folder for one in upload.inspected}, kept)
+        carry_facts(session, head, made.revision, {one.facts.folder for one in upload.inspected}, kept)
         if upload.composition is not None:
             compositions.record(session, made.revision, upload.composition, folder=address.folder)
     _summarise(session, head, made.revision, upload)
@@ -235,100 +233,6 @@ def _nothing_found(upload: _Upload) -> list[str]:
     if upload.inspected or upload.own_base is not None:
         return []
     return [f"{upload.address} holds neither an adapter ({ADAPTER_CONFIG}) nor a base model; it cannot be mixed"]
-
-
-def _bind(session: Session, one: Inspected) -> str | None:
-    """Record the adapter's base; returns its identity, or None for an unbound adapter.
-
-    Where every module fits, the name in the adapter's config becomes a name of that base, if it means nothing yet: the
-    next adapter that names it is bound without --base.
-    """
-    if one.base is None:
-        return None
-    base = one.base.record(session)
-    written = one.facts.base_model_name
-    fits = one.facts.modules_matched is not None and not one.facts.missing_modules
-    if fits and written and _HUB_NAME.fullmatch(written) and bases.find_base(session, written) is None:
-        base = bases.add_name(session, base, written, kind="hub")
-    return base.identity
-
-
-def _settled(
-    known: AdapterFacts | None, facts: AdapterFacts, *, address: Address, given: UsageContract
-) -> AdapterFacts:
-    """The facts of bytes that are there already: what was left open may be said now, what was said stays.
-
-    `UsageError` for another base or another usage contract than those of the revision, which never changes.
-    """
-    if known is None:
-        return facts
-    if None not in (facts.base_identity, known.base_identity) and facts.base_identity != known.base_identity:
-        raise UsageError(
-            f"this content is published already, bound to the base {str(known.base_identity)[:12]}, not "
-            f"{str(facts.base_identity)[:12]}; a revision never changes",
-            remedy=f"publish it under another name than {address.adapter_id}",
-        )
-    if facts.base_identity is None and known.base_identity is not None:
-        facts = replace(
-            facts, base_identity=known.base_identity, modules_matched=known.modules_matched,
-            missing_modules=known.missing_modules,
-        )  # fmt: skip
-    settled = {name: value for name, value in vars(known.usage).items() if value}
-    for name, value in vars(given).items():
-        if value and settled.get(name, value) != value:
-            raise UsageError(
-                f"this content is published already with the {name.replace('_', ' ')} {settled[name]!r}; a revision "
-                "never changes",
-                remedy="write it under 'mixhub:' in README.md, which makes a new version",
-            )
-    return replace(facts, usage=replace(facts.usage, **settled))
-
-
-def _repo(session: Session, address: Address) -> Repo:
-    try:
-        return repos.find(session, address.namespace, address.repo)
-    except NotFound:
-        # private: without a server that means nothing, and a server must not show what nobody has made public
-        return repos.create(session, address.namespace, address.repo, visibility="private")
-
-
-def _head(session: Session, repo: Repo) -> Revision | None:
-    repos.lock(session, repo)
-    try:
-        return revisions.resolve(session, repo)
-    except NotFound:
-        return None
-
-
-def _kept_files(session: Session, head: Revision | None, rows: Sequence[File], folder: str) -> list[File]:
-    """What stays of the last revision: all outside `folder`; for the root, the other adapters' own folders."""
-    if head is None:
-        return []
-    new = {row.path for row in rows}
-    old = [file for file in revisions.files_of(session, head) if file.path not in new]
-    if folder:
-        return [file for file in old if not file.path.startswith(f"{folder}/")]
-    brought = {row.path.rpartition("/")[0] for row in rows}
-    others = [other for other in adapters.folders_of(session, head) if other and other not in brought]
-    return [file for file in old if any(file.path.startswith(f"{other}/") for other in others)]
-
-
-def _carry_facts(
-    session: Session, head: Revision | None, new: Revision, inspected: set[str], kept: Sequence[File]
-) -> None:
-    """Facts and lineage of the adapters whose folders were kept are those of the new revision too."""
-    if head is None:
-        return
-    paths = {file.path for file in kept}
-    for folder in adapters.folders_of(session, head):
-        if folder in inspected or (f"{folder}/{ADAPTER_CONFIG}" if folder else ADAPTER_CONFIG) not in paths:
-            continue
-        facts = adapters.facts_of(session, head, folder)
-        if facts is not None:
-            adapters.record_facts(session, new, facts)
-        made_of = compositions.composition_of(session, head.id, folder)
-        if made_of is not None:
-            compositions.record(session, new, made_of, folder=folder)
 
 
 def _give_version(session: Session, repo: Repo, revision: Revision, number: int | None, *, created: bool) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from hub import access
 from hub.access import Caller
 from hub.actions import repos as repo_actions
 from hub.actions.compose import Part, compose
 from hub.address import Address, parse_address
+from hub.api.method_schema import describe_options, list_methods
 from hub.errors import RepoNotFound
 from hub.home import Home
 from hub.locate import locate_adapter
@@ -27,25 +28,15 @@ class PartOf(BaseModel):
     weight: float = Field(allow_inf_nan=False, examples=[0.6])
 
 
-def _describe_methods(schema: dict[str, Any]) -> None:
-    """The methods and their options go into the schema when it is asked for: only then is torch loaded."""
-    from compose.methods.reference import options_schema
-
-    options = options_schema()
-    schema["properties"]["method"]["enum"] = [one["title"] for one in options["anyOf"]]
-    schema["properties"]["params"] |= {"description": "the options of the method", **options}
-    schema["properties"]["params"].pop("additionalProperties", None)
-
-
 class Plan(BaseModel):
     """What to mix, and where the result goes."""
 
-    model_config = ConfigDict(json_schema_extra=_describe_methods)
-
     into: str = Field(max_length=512, examples=["team/mix"])
     parts: list[PartOf] = Field(min_length=1, max_length=1000)
-    method: str = Field(default="lorahub", max_length=64)
-    params: dict[str, bool | int | float | str | None] = Field(default_factory=dict, examples=[{"fold": "balanced"}])
+    method: str = Field(default="lorahub", max_length=64, json_schema_extra=list_methods)
+    params: dict[str, bool | int | float | str | None] = Field(
+        default_factory=dict, examples=[{"fold": "balanced"}], json_schema_extra=describe_options
+    )
     allow_unbound: bool = False
     visibility: Literal["public", "private"] = Field(default="private", description="of a repo that is made for it")
 

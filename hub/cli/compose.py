@@ -11,7 +11,15 @@ import typer
 from compose.layer_weights import Weight
 from hub.actions import compose as compose_action
 from hub.address import parse_address
-from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params, policies_of, read_weights
+from hub.cli.mix_options import (
+    MethodOption,
+    MixCommand,
+    ParamOption,
+    folders_of,
+    method_params,
+    policies_of,
+    read_weights,
+)
 from hub.cli.output import JsonOption, Output, table
 from hub.errors import UsageError
 from hub.home import open_home
@@ -48,6 +56,12 @@ def compose(
         ),
     ] = None,
     base: Annotated[str, typer.Option(help="The base model, for adapters that need it (DoRA, PiSSA, VeRA ...).")] = "",
+    initial: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NS/NAME=DIR", help="PiSSA, OLoRA: the adapter as saved before training, instead of the base."
+        ),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; default: the widest input.")] = "",
     recipe: Annotated[Path | None, typer.Option(help="Remake the mix of this mixhub_recipe.json, bit for bit.")] = None,
     allow_unbound: Annotated[
@@ -69,7 +83,7 @@ def compose(
     with open_home(Settings()) as home:
         target = parse_address(into) if into else None
         if recipe:
-            done = compose_action.remake(home, recipe, target, base=base, version=version)
+            done = compose_action.remake(home, recipe, target, base=base, initial=folders_of(initial), version=version)
         else:
             if target is None:
                 raise UsageError("--as is missing", remedy="name the result: --as namespace/name")
@@ -83,6 +97,7 @@ def compose(
                 max_rank=max_rank,
                 policies=policies_of(policy),
                 base=base,
+                initial=folders_of(initial),
                 allow_unbound=allow_unbound,
                 version=version,
             )

@@ -26,7 +26,10 @@ def export(
     *,
     to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Target folder.")] = None,
     profile: Annotated[
-        str, typer.Option(help="peft-uniform, peft-pattern (keeps per-module ranks), vllm, kohya or diffusers.")
+        str,
+        typer.Option(
+            help="peft-uniform, peft-pattern (keeps per-module ranks), vllm, kohya, diffusers or gguf (llama.cpp)."
+        ),
     ] = "peft-uniform",
     max_rank: Annotated[
         int | None, typer.Option(min=1, help="Cut modules to this rank, and say what share of each is kept.")
@@ -36,6 +39,10 @@ def export(
     base: Annotated[
         str, typer.Option(help="The base model, for --fused and for adapters that need it, if this home knows it not.")
     ] = "",
+    initial: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="PiSSA, OLoRA: the adapter as saved before training."),
+    ] = None,
     push: Annotated[
         str, typer.Option(metavar="NS/NAME", help="Upload the result to a hub of the Hugging Face protocol.")
     ] = "",
@@ -52,7 +59,7 @@ def export(
         target = to or Path(scratch.enter_context(TemporaryDirectory(prefix="mixhub-"))) / "export"
         done = export_action.export(
             home, parse_address(address), target, profile=profile, dtype=dtype, max_rank=max_rank, fused=fused,
-            base=base, force=force,
+            base=base, initial=initial, force=force,
         )  # fmt: skip
         if push:
             done = export_action.push(done, push, endpoint=endpoint, private=private)

@@ -14,7 +14,7 @@ from hub.actions.compose import Part
 from hub.address import parse_address
 from hub.errors import UsageError
 
-MethodOption = Annotated[str, typer.Option(help="How to mix; all methods are listed below.")]
+MethodOption = Annotated[str, typer.Option(help="How to mix; listed below. For prompts of one shape: prompt-mean.")]
 ParamOption = Annotated[
     list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="An option of the method; may be repeated.")
 ]
@@ -47,6 +47,12 @@ def method_params(
 def policies_of(texts: Sequence[str] | None) -> dict[str, str]:
     """Kind of tensor -> whose counts."""
     return dict(_pair(text, "--policy modules_to_save=take_from:ns/name") for text in texts or ())
+
+
+def folders_of(texts: Sequence[str] | None) -> dict[str, Path]:
+    """Address -> folder of the adapter before training."""
+    pairs = (_pair(text, "--initial ns/name=FOLDER") for text in texts or ())
+    return {name: Path(folder).expanduser() for name, folder in pairs}
 
 
 def _pair(text: str, example: str) -> tuple[str, str]:

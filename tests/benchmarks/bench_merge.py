@@ -9,7 +9,9 @@
   of the fused base; loading, `merge_and_unload` and `save_pretrained` against `fuse`. Each in a process of its own; the
   peak is the largest resident memory less that before the work began, over the size of the largest shard.
 
-Times are wall seconds with one torch thread; the median of the rounds. Results are compared before anything is timed.
+Times are the processor's seconds with one torch thread, so that other work on the machine counts little; the median of
+the rounds, with the lowest, the highest and the median of wall seconds beside it. Results are compared before anything
+is timed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +122,34 @@ def compare_merges(model: Any, targets: list[str], combination: str, method: str
 def interleaved(
     theirs: Callable[[], None], ours: Callable[[], None], forget: Callable[[], None], rounds: int
 ) -> dict[str, float]:
-    times: dict[str, list[float]] = {"peft": [], "ours": []}
+    times: dict[str, list[tuple[float, float]]] = {"peft": [], "ours": []}
     for _ in range(rounds):
         for name, work in (("peft", theirs), ("ours", ours)):
             forget()
-            began = time.perf_counter()
+            began = clocks()
             work()
-            times[name].append(time.perf_counter() - began)
-    return {f"{name}_seconds": statistics.median(found) for name, found in times.items()}
+            times[name].append(since(began))
+    return {key: value for name, found in times.items() for key, value in summary(name, found).items()}
+
+
+def clocks() -> tuple[float, float]:
+    """Seconds of this process's processor time, and of the wall clock."""
+    return time.process_time(), time.perf_counter()
+
+
+def since(began: tuple[float, float]) -> tuple[float, float]:
+    processor, wall = clocks()
+    return processor - began[0], wall - began[1]
+
+
+def summary(name: str, found: list[tuple[float, float]]) -> dict[str, float]:
+    processor, wall = zip(*found, strict=True)
+    return {
+        f"{name}_seconds": statistics.median(processor),
+        f"{name}_lowest": min(processor),
+        f"{name}_highest": max(processor),
+        f"{name}_wall": statistics.median(wall),
+    }
 
 
 def write_base(folder: Path, *, small: bool) -> None:
@@ -187,9 +210,10 @@ def measure(way: str, folder: Path, out: Path) -> dict[str, float]:
     work = fuse_theirs if way == "peft" else fuse_ours
     resident()
     before = resident()
-    began = time.perf_counter()
+    began = clocks()
     work(folder, out)
-    return {"seconds": time.perf_counter() - began, "peak": resident() - before}
+    processor, wall = since(began)
+    return {"seconds": processor, "wall": wall, "peak": resident() - before}
 
 
 def compare_fusing(rounds: int, *, small: bool) -> dict[str, float]:
@@ -205,11 +229,11 @@ def compare_fusing(rounds: int, *, small: bool) -> dict[str, float]:
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 found[way].append(json.loads(done.stdout.splitlines()[-1]))
         check_fused(folder)
-    seconds = {way: statistics.median(one["seconds"] for one in rows) for way, rows in found.items()}
+    times = {way: [(one["seconds"], one["wall"]) for one in rows] for way, rows in found.items()}
     peaks = {way: max(one["peak"] for one in rows) for way, rows in found.items()}
     return {
-        "peft_seconds": seconds["peft"],
-        "ours_seconds": seconds["ours"],
+        **summary("peft", times["peft"]),
+        **summary("ours", times["ours"]),
         "peft_peak_bytes": peaks["peft"],
         "ours_peak_bytes": peaks["ours"],
         "largest_shard_bytes": max(shards),
@@ -246,8 +270,26 @@ def run(rounds: int, *, small: bool) -> dict[str, Any]:
     found["fused"] = compare_fusing(rounds, small=small)
     ratios = {f"{name}_x": row["peft_seconds"] / row["ours_seconds"] for name, row in found.items()}
     peak = found["fused"]["ours_peak_bytes"] / found["fused"]["largest_shard_bytes"]
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
-    return {**ratios, "fused_peak_over_shard": peak, "details": found, "small": small, "versions": versions}
+    about = {**machine(), "torch": torch.__version__}
+    return {**ratios, "fused_peak_over_shard": peak, "details": found, "small": small, "machine": about}
+
+
+def machine() -> dict[str, Any]:
+    """Where and of what: processor, cores, load, commit, versions."""
+    names = [
+        line.split(": ")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    git = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    return {
+        "cpu": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "commit": git.stdout.strip() or None,
+        "python": platform.python_version(),
+        "peft": version("peft"),
+    }
 
 
 def main() -> None:

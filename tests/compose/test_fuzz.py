@@ -22,6 +22,7 @@ from compose.errors import ComposeError
 from compose.layout import read_alphas
 from compose.peft_config import parse_config
 from compose.peft_files import read_adapter
+from compose.prompt_mean import read_prompt
 from compose.safetensors_header import read_header
 
 INPUTS = 52_000
@@ -31,6 +32,8 @@ GROWTH = 200 * 2**20
 """Bytes by which the process may grow; a believed size of a few bytes' file would take far more."""
 
 P = "base_model.model.layer.q"
+C = "base_model.model.layer.conv"
+BASE = {"layer.q.weight": (5, 6), "layer.conv.weight": (5, 2, 3)}
 SEEDS: list[tuple[dict[str, Any], dict[str, list[int]]]] = [
     ({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "rank_pattern": {"x": 3}, "use_rslora": True},
      {f"{P}.lora_A.weight": [2, 6], f"{P}.lora_B.weight": [5, 2], f"{P}.lora_B.bias": [5]}),
@@ -48,6 +51,10 @@ SEEDS: list[tuple[dict[str, Any], dict[str, list[int]]]] = [
      {f"{P}.hada_{x}": s for x, s in (("w1_a", [5, 2]), ("w1_b", [2, 6]), ("w2_a", [5, 2]), ("w2_b", [2, 6]))}),
     ({"peft_type": "LOKR", "r": 2, "alpha": 4},
      {f"{P}.lokr_w1": [2, 2], f"{P}.lokr_w2_a": [3, 2], f"{P}.lokr_w2_b": [2, 3]}),
+    ({"peft_type": "LOHA", "r": 2, "alpha": 4},
+     {f"{C}.hada_{x}": s for x, s in (("w1_a", [5, 2]), ("w1_b", [2, 6]), ("w2_a", [5, 2]), ("w2_b", [2, 6]))}),
+    ({"peft_type": "LOKR", "r": 2, "alpha": 4}, {f"{C}.lokr_w1": [1, 2], f"{C}.lokr_w2": [5, 1, 3]}),
+    ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2}, {"prompt_embeddings": [2, 6]}),
     ({"peft_type": "IA3", "feedforward_modules": []}, {f"{P}.ia3_l": [5, 1]}),
 ]  # fmt: skip
 ODD: list[Any] = [
@@ -118,9 +125,7 @@ def flip(raw: bytes, dice: random.Random) -> bytes:
 def describe_bytes(config: bytes, weights: Path) -> None:
     parsed = parse_config(config, owner="a")
     headers = read_header(weights)
-    describe_tensors(
-        parsed, headers, "a", alphas=read_alphas(weights, headers, "a"), base_shapes={"layer.q.weight": (5, 6)}
-    )
+    describe_tensors(parsed, headers, "a", alphas=read_alphas(weights, headers, "a"), base_shapes=BASE)
 
 
 def expect_clean(number: int, work: Callable[[], object]) -> bool:
@@ -145,6 +150,7 @@ def test_malformed_adapters_give_clean_errors_only(tmp_path: Path) -> None:
         if number % READ_EVERY == 0:
             (tmp_path / "adapter_config.json").write_bytes(text)
             expect_clean(number, lambda: read_adapter(tmp_path))
+            expect_clean(number, lambda: read_prompt(tmp_path))
     assert refused > INPUTS * 0.4  # else the mutations break nothing
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before < GROWTH
     assert time.process_time() - began < SECONDS

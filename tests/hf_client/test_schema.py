@@ -39,6 +39,6 @@ def test_no_request_gets_an_undocumented_answer(schema: Any, user: Any, data: st
 
 def test_the_schema_of_a_composition_lists_every_method_with_its_options(live: Any) -> None:
     plan = get_session().get(f"{live.url}/api/v1/openapi.json").json()["components"]["schemas"]["Plan"]["properties"]
-    assert plan["method"]["enum"] == list(METHODS)
+    assert plan["method"]["enum"] == [*METHODS, "prompt-mean"]
     listed = {one["title"]: list(one["properties"]) for one in plan["params"]["anyOf"]}
     assert listed == {name: [param.name for param in row.params] for name, row in METHODS.items()}

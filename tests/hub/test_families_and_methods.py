@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from compose.peft_files import read_adapter
 
@@ -180,6 +180,14 @@ def test_an_export_is_pushed_as_one_commit(mixhub: Mixhub, monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("pair")
+def test_a_base_that_gguf_is_not_written_for_gets_the_command_that_does(mixhub: Mixhub, tmp_path: Path) -> None:
+    ran = mixhub("export", "team/a", "--to", tmp_path / "out", "--profile", "gguf")
+    said = " ".join(ran.err.split())
+    assert ran.code == 1 and "the base is t5" in said and "convert_lora_to_gguf.py --base" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("pair")
 def test_a_push_that_fails_says_why_and_an_export_needs_a_target(mixhub: Mixhub) -> None:
     ran = mixhub("export", "team/a", "--push", "me/copy", "--endpoint", "http://127.0.0.1:9")
     assert ran.code == 1 and "cannot push to me/copy at http://127.0.0.1:9" in " ".join(ran.err.split())
@@ -198,3 +206,85 @@ def test_adapters_that_are_not_of_linear_layers_are_not_searched(
         assert mixhub("publish", folder, f"team/{name}", "--base", tiny_t5).code == 0
     ran = mixhub("search", "team/a", "team/b", "--examples", few_shot, "--budget", 8)
     assert ran.code == 1 and "embedding layers, which are not scored" in " ".join(ran.err.split())
+
+
+def test_prompts_are_averaged_when_asked_for_and_remade(mixhub: Mixhub, tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", 3.0)):
+        folder = tmp_path / name
+        folder.mkdir()
+        save_file({"prompt_embeddings": torch.full((2, 4), value)}, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text('{"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2}')
+        published = mixhub("publish", folder, f"team/{name}")
+        assert published.code == 0 and "changes no weight" in " ".join(published.err.split())
+    words = ["compose", "team/a=3", "team/b=1", "--as", "team/mean", "--allow-unbound"]
+    refused = mixhub(*words)
+    assert refused.code == 1 and "--method prompt-mean" in " ".join(refused.err.split())
+    ran = mixhub(*words, "--method", "prompt-mean", "--json")
+    assert ran.code == 0, ran.err
+    made = pulled(mixhub, "team/mean", tmp_path / "mean")
+    assert load_file(made / "adapter_model.safetensors")["prompt_embeddings"].unique().tolist() == [1.5]
+    again = mixhub("compose", "--recipe", made / "mixhub_recipe.json", "--as", "team/again")
+    assert again.code == 0, again.err
+    cut = mixhub(*words, "--method", "prompt-mean", "--max-rank", 1)
+    assert cut.code in (1, 2) and "changes of weights" in " ".join(cut.err.split())
+
+
+def test_convolutions_that_the_file_keeps_flat_are_told_by_the_base(mixhub: Mixhub, tmp_path: Path) -> None:
+    base, folder = tmp_path / "base", tmp_path / "loha"
+    base.mkdir()
+    folder.mkdir()
+    save_file({"conv.weight": torch.zeros(6, 3, 3, 3)}, base / "model.safetensors")
+    (base / "config.json").write_text('{"model_type": "pico"}')
+    generator = torch.Generator().manual_seed(1)
+    parts = {f"hada_w{i}_{x}": shape for i in (1, 2) for x, shape in (("a", (6, 2)), ("b", (2, 27)))}
+    tensors = {f"base_model.model.conv.{p}": torch.randn(shape, generator=generator) for p, shape in parts.items()}
+    save_file(tensors, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LOHA", "r": 2, "alpha": 2}')
+    assert mixhub("publish", folder, "team/loha", "--base", base).code == 0
+    assert mixhub("compose", "team/loha=0.5", "--as", "team/mix", "--method", "exact").code == 0
+    ran = mixhub("export", "team/mix", "--to", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    [factors] = read_adapter(tmp_path / "out").modules.values()
+    assert factors.kernel == (3, 3)
+    a1, b1, a2, b2 = tensors.values()
+    torch.testing.assert_close(factors.delta(), 0.5 * (a1 @ b1) * (a2 @ b2), rtol=1e-5, atol=1e-5)
+    again = mixhub("compose", "--recipe", pulled(mixhub, "team/mix", tmp_path / "mix"), "--as", "team/again")
+    assert again.code == 0, again.err
+
+
+def test_pissa_is_mixed_and_exported_with_its_initial_factors_instead_of_the_base(
+    mixhub: Mixhub, write_lora: Write, tmp_path: Path
+) -> None:
+    trained, before, other = (
+        write_lora(name, seed=seed, init_lora_weights="pissa_niter_4") for seed, name in enumerate(("a", "a0", "b"), 1)
+    )
+    assert mixhub("publish", trained, "team/a").code == 0
+    words = ["compose", "team/a=0.5", "--as", "team/mix", "--method", "exact", "--allow-unbound"]
+    refused = mixhub(*words)
+    assert refused.code == 1 and "--base" in refused.err
+    strange = mixhub(*words, "--initial", f"team/z={before}")
+    assert strange.code in (1, 2) and "team/z is not in this mix" in " ".join(strange.err.split())
+    ran = mixhub(*words, "--initial", f"team/a={before}", "--json")
+    assert ran.code == 0, ran.err
+    mix = read_adapter(pulled(mixhub, "team/mix", tmp_path / "mix"))
+    exported = mixhub("export", "team/a", "--to", tmp_path / "out", "--initial", before)
+    assert exported.code == 0, exported.err
+    plain = read_adapter(tmp_path / "out")
+    after, start = (load_file(folder / "adapter_model.safetensors") for folder in (trained, before))
+    for site in (Q, V):
+        a, b = (f"base_model.model.{site}.lora_{x}.weight" for x in "AB")
+        expected = 2.0 * (after[b] @ after[a] - start[b] @ start[a])
+        torch.testing.assert_close(plain.modules[site].delta(), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(mix.modules[site].delta(), 0.5 * expected, rtol=1e-5, atol=1e-5)
+    remake = ["compose", "--recipe", tmp_path / "mix", "--as", "team/again"]
+    for wrong, said in (([], "are not given"), (["--initial", f"team/a={other}"], "not the recorded ones")):
+        failed = mixhub(*remake, *wrong)
+        assert failed.code == 1 and said in " ".join(failed.err.split())
+    again = mixhub(*remake, "--initial", f"team/a={before}")
+    assert again.code == 0, again.err
+
+
+def test_initial_factors_of_plain_lora_are_refused(mixhub: Mixhub, write_lora: Write) -> None:
+    assert mixhub("publish", write_lora("a"), "team/a").code == 0
+    ran = mixhub("compose", "team/a=1", "--as", "team/mix", "--allow-unbound", "--initial", f"team/a={write_lora('b')}")
+    assert ran.code == 1 and "leave out --initial" in " ".join(ran.err.split())

@@ -15,11 +15,11 @@ from statistics import median
 from typing import Any
 
 import torch
+from scoring_speed.shapes import RANK
 from torch.nn.functional import linear
 from torch.utils.flop_counter import FlopCounterMode
 
 from compose.scoring import LoadedBase
-from scoring_speed.shapes import RANK
 
 Gemm = tuple[int, int, int]
 """Rows, in, out."""

@@ -138,6 +138,7 @@ FAMILIES: dict[str, tuple[str, Callable[[], Any]]] = {
     "bias=all": ("bert", lora(target_modules=["query", "value"], bias="all", task_type="SEQ_CLS")),
     "modules_to_save": ("llama", lora(target_modules=QV, modules_to_save=["embed_tokens", "lm_head", "norm"])),
     "trainable tokens": ("llama", lora(target_modules=QV, trainable_token_indices=[1, 5, 7])),
+    "tied trainable tokens": ("llama-tied", lora(target_modules=QV, trainable_token_indices=[1, 5, 7])),
     "dora": ("llama", lora(target_modules=QV, use_dora=True)),
     "dora on Conv1D": ("gpt2", lora(target_modules=["c_attn"], use_dora=True, fan_in_fan_out=True)),
     "dora everywhere": ("convs", lora(target_modules=["conv2", "emb", "lin"], use_dora=True, use_rslora=True)),

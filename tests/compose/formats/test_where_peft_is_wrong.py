@@ -51,11 +51,8 @@ def test_ours_is_the_sum_of_dense_changes_and_pefts_is_not(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = PeftModel.from_pretrained(make_base(kind), saved[0].adapter, adapter_name="one")
-        try:
-            model.load_adapter(saved[1].adapter, adapter_name="two")
-            model.add_weighted_adapter(["one", "two"], WEIGHTS, "mix", combination_type="cat")
-            model.set_adapter("mix")
-            theirs = model.merge_and_unload().state_dict()
-        except (ValueError, RuntimeError, NotImplementedError, KeyError):
-            return  # refused, which is not wrong
+        model.load_adapter(saved[1].adapter, adapter_name="two")
+        model.add_weighted_adapter(["one", "two"], WEIGHTS, "mix", combination_type="cat")
+        model.set_adapter("mix")
+        theirs = model.merge_and_unload().state_dict()
     assert any((theirs[key] - expected).abs().max() > 1e-2 for key, expected in truth.items())
