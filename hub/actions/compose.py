@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from hub.base_lookup import FoundBase
 from hub.bound_base import recorded_base
 from hub.errors import UsageError
 from hub.home import Home
+from hub.licences import conflicts
 from hub.locate import Pinned, locate_adapter, locate_pinned
 from hub.read_parts import base_of_parts, read_parts
 from storage import adapters as adapter_rows
@@ -74,6 +75,8 @@ class Composed:
     notes: tuple[str, ...]
     gauge_affinity: float | None = None
     """For element-wise methods: how alike the adapters' factors are laid out, 1 is best (compose/gauge.py)."""
+    licences: Mapping[str, str | None] = field(default_factory=dict)
+    """Part -> its licence, None: unknown."""
 
     @property
     def verb(self) -> str:
@@ -86,6 +89,7 @@ class Composed:
             "parts": [{"address": str(p.address), "weight": p.weight} for p in self.parts],
             "retained_energy": self.retained_energy,
             "gauge_affinity": self.gauge_affinity,
+            "licences": dict(self.licences),
             "notes": list(self.notes),
         }
 
@@ -116,7 +120,8 @@ def compose(
     notes = (*check_fit(pinned, allow_unbound=allow_unbound), *licence_notes(pinned))
     options = MixOptions(method, params or {}, dtype, max_rank, policies or {}, base)
     weights = [part.weight for part in parts]
-    return mix(home, pinned, weights, into, options=options, version=version, search=search, notes=notes)
+    done = mix(home, pinned, weights, into, options=options, version=version, search=search, notes=notes)
+    return replace(done, licences={part.name: part.facts.licence for part in pinned})
 
 
 def remake(home: Home, recipe_file: Path, into: Address | None, *, base: str = "", version: str = "") -> Composed:
@@ -179,14 +184,16 @@ def check_fit(parts: Sequence[PinnedPart], *, allow_unbound: bool) -> tuple[str,
 
 
 def licence_notes(parts: Sequence[PinnedPart]) -> tuple[str, ...]:
-    """What to check where the parts come under different licences, or some under none that is known."""
+    """What to check where the parts come under different licences, some under none that is known, or under licences
+    that cannot all hold for a mix."""
     held: dict[str, list[str]] = {}
     for part in parts:
         held.setdefault(part.facts.licence or "no licence known", []).append(part.name)
+    against = conflicts({part.name: part.facts.licence for part in parts})
     if len(held) < 2:
-        return ()
+        return against
     listed = "; ".join(f"{licence}: {', '.join(names)}" for licence, names in sorted(held.items()))
-    return (f"the parts have different licences ({listed}); the mix's card names none",)
+    return (f"the parts have different licences ({listed}); the mix's card names none", *against)
 
 
 def mix(
