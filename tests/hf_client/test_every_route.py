@@ -152,7 +152,7 @@ def test_whatever_is_asked_gets_an_id_and_errors_have_one_shape(live: Any, ann: 
     with httpx2.Client(base_url=live.url, headers=bearer(ann)) as client:
         for path in sorted(paths):
             for method in METHODS:
-                asked = fill(path, ns=ann.name, name="no such", repo_git="x.git", rev="no/such", number="-1")
+                asked = fill(path, ns=ann.name, name="no such", repo_git="x.git", rev="no%2Fsuch", number="-1")
                 headers = {"content-type": "application/json"} if body else {}
                 answer = client.request(method, asked.replace("no such", "no%20such"), content=body, headers=headers)
                 what = (method, path, answer.status_code)

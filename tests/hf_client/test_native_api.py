@@ -78,18 +78,3 @@ def test_bad_plans_are_refused_in_words(ann: Any, pushed: dict[str, Path]) -> No
         answer = call(ann, "POST", "/compositions", plan)
         assert answer.status_code == 400 and answer.headers["x-error-message"], answer.text
     assert not ann.api.repo_exists(f"{ann.name}/m")
-
-
-def test_a_mix_over_the_wire_names_licences_that_cannot_all_hold(
-    ann: Any, pushed: dict[str, Path], write_lora: Callable[..., Path]
-) -> None:
-    folder = write_lora(
-        "nd", seed=5, base_model_name_or_path=f"{ann.name}/tiny-t5", card="---\nlicense: cc-by-nd-4.0\n---\n"
-    )
-    ann.api.create_repo(f"{ann.name}/nd")
-    ann.api.upload_folder(repo_id=f"{ann.name}/nd", folder_path=folder)
-    parts = [{"address": name, "weight": 0.5} for name in (f"{ann.name}/a", f"{ann.name}/nd")]
-    done = call(ann, "POST", "/compositions", {"into": f"{ann.name}/mix", "parts": parts}).json()
-    assert done["licences"] == ["cc-by-nd-4.0", "mit"]
-    (conflict,) = (note for note in done["notes"] if note.startswith("licence conflict"))
-    assert f"cc-by-nd-4.0 ({ann.name}/nd)" in conflict
