@@ -152,6 +152,8 @@ def test_the_hf_command(mode: str, live: Any, ann: Any, tmp_path: Path, adapter:
     assert (tmp_path / "copied.json").read_bytes() == (adapter / "labels.json").read_bytes()
     run("download", repo, "--revision", "v1", "--local-dir", str(tmp_path / "down"))
     assert (tmp_path / "down" / "adapter_config.json").read_bytes() == (adapter / "adapter_config.json").read_bytes()
+    run("download", repo)
+    assert "verified" in run("cache", "verify", repo).lower()
     assert repo in run("models", "ls", "--author", ann.name, "--format", "json")
     assert json.loads(_json_of(run("models", "info", repo)))["id"] == repo
     run("repos", "delete-files", repo, "labels.json")
