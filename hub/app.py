@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from hub import api, hf, http_errors
+from hub.api.openapi_examples import add_examples
 from hub.home import home_of as home_over
 from hub.home import opened_database, set_up
 from hub.rate_limit import RateLimit
@@ -19,6 +21,17 @@ from hub.settings import Settings
 from storage import server_keys
 
 UPLOAD_THREADS = 64
+
+
+class _App(FastAPI):
+    """FastAPI whose document of the native API has examples."""
+
+    def openapi(self) -> dict[str, Any]:
+        fresh = self.openapi_schema is None
+        document = super().openapi()
+        if fresh:
+            add_examples(document)
+        return document
 
 
 def create_app(settings: Settings) -> ASGIApp:
@@ -34,7 +47,7 @@ def create_app(settings: Settings) -> ASGIApp:
             app.state.server = Server(settings, home, key, CapacityLimiter(UPLOAD_THREADS))
             yield
 
-    app = FastAPI(
+    app = _App(
         title="mixhub", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None,
         openapi_url="/api/v1/openapi.json", summary="A hub for LoRA adapters that also mixes them.",
     )  # fmt: skip

@@ -17,7 +17,7 @@ SORTS = {
     "lastModified": RevisionRow.created_at,
     "createdAt": RepoRow.created_at,
     "downloads": RepoRow.downloads,
-    "likes": RepoRow.downloads,  # nobody likes here: the nearest thing
+    "likes": RepoRow.likes,
     "trendingScore": RepoRow.downloads,
 }
 

@@ -34,6 +34,7 @@ class Repo:
     created_at: datetime
     deleted_at: datetime | None
     downloads: int
+    likes: int = 0
 
     @property
     def full_name(self) -> str:
@@ -54,7 +55,7 @@ def create(
     owner = accounts.find(session, account)
     row = RepoRow(
         uuid=uuids.uuid4().hex, account_id=owner.id, name=name, name_key=names.key(name), kind="model",
-        visibility=visibility, gated=gated, created_at=now or utc_now(), deleted_at=None, downloads=0,
+        visibility=visibility, gated=gated, created_at=now or utc_now(), deleted_at=None, downloads=0, likes=0,
     )  # fmt: skip
     if _live(session, owner, name) is not None:
         raise _taken(owner, name)
@@ -189,5 +190,5 @@ def _repo(row: RepoRow, account: str) -> Repo:
     return Repo(
         id=row.id, uuid=row.uuid, account=account, account_id=row.account_id, name=row.name, kind=row.kind,
         visibility=row.visibility, gated=row.gated, created_at=row.created_at, deleted_at=row.deleted_at,
-        downloads=row.downloads,
+        downloads=row.downloads, likes=row.likes,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ class Composed:
     notes: tuple[str, ...]
     gauge_affinity: float | None = None
     """For element-wise methods: how alike the adapters' factors are laid out, 1 is best (compose/gauge.py)."""
+    licences: Mapping[str, str | None] = field(default_factory=dict)
+    """Part -> its licence, None: unknown."""
 
     @property
     def verb(self) -> str:
@@ -71,6 +73,7 @@ class Composed:
             "parts": [{"address": str(p.address), "weight": p.weight} for p in self.parts],
             "retained_energy": self.retained_energy,
             "gauge_affinity": self.gauge_affinity,
+            "licences": dict(self.licences),
             "notes": list(self.notes),
         }
 
@@ -103,7 +106,8 @@ def compose(
     notes = (*fit, *licence_notes(pinned))
     options = MixOptions(method, params or {}, dtype, max_rank, policies or {}, base)
     weights = [part.weight for part in parts]
-    return mix(home, pinned, weights, into, options=options, version=version, search=search, notes=notes)
+    done = mix(home, pinned, weights, into, options=options, version=version, search=search, notes=notes)
+    return replace(done, licences={part.name: part.facts.licence for part in pinned})
 
 
 def remake(

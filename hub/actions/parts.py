@@ -12,6 +12,7 @@ from compose.refusals import PROMPT_MEAN, PROMPTS
 from hub.address import Address
 from hub.errors import UsageError
 from hub.home import Home
+from hub.licences import conflicts
 from hub.locate import Pinned, locate_adapter, locate_pinned
 from storage import adapters as adapter_rows
 from storage.adapters import AdapterFacts
@@ -87,11 +88,13 @@ def check_fit(parts: Sequence[PinnedPart], *, allow_unbound: bool, method: str =
 
 
 def licence_notes(parts: Sequence[PinnedPart]) -> tuple[str, ...]:
-    """What to check where the parts come under different licences, or some under none that is known."""
+    """What to check where the parts come under different licences, some under none that is known, or under licences
+    that cannot all hold for a mix."""
     held: dict[str, list[str]] = {}
     for part in parts:
         held.setdefault(part.facts.licence or "no licence known", []).append(part.name)
+    against = conflicts({part.name: part.facts.licence for part in parts})
     if len(held) < 2:
-        return ()
+        return against
     listed = "; ".join(f"{licence}: {', '.join(names)}" for licence, names in sorted(held.items()))
-    return (f"the parts have different licences ({listed}); the mix's card names none",)
+    return (f"the parts have different licences ({listed}); the mix's card names none", *against)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import subprocess
+import sys
 from typing import Annotated
 
 import typer
 
 from hub.actions import accounts as account_actions
 from hub.cli.output import Output
-from hub.errors import UsageError
+from hub.errors import HubError, UsageError
 from hub.home import home_of, opened_database, set_up
 from hub.settings import Settings
 
@@ -52,18 +55,29 @@ def login(
     token: Annotated[str, typer.Option(prompt="Token", hide_input=True, help="As `mixhub token create` printed it.")],
 ) -> None:
     """Check a token against a server and keep it where Hugging Face clients look for it."""
-    from huggingface_hub import HfApi, constants  # slow to import
-    from huggingface_hub import login as hf_login
+    from httpx2 import TransportError  # slow to import, like the next ones
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
+    out, url = Output(as_json=False), url.rstrip("/")
     try:
-        who = HfApi(endpoint=url.rstrip("/"), token=token).whoami()
+        who = HfApi(endpoint=url, token=token).whoami()
     except HfHubHTTPError as error:
         remedy = "mixhub token create --user NAME --role write"
         raise UsageError(f"{url} does not take this token", remedy=remedy) from error
-    constants.ENDPOINT = url.rstrip("/")  # `login` asks the server who it is, and takes no address
-    hf_login(token=token, skip_if_logged_in=False)
-    Output(as_json=False).result(None, f"signed in as {who['name']}; set HF_ENDPOINT={url.rstrip('/')}")
+    except TransportError as error:
+        raise HubError(f"{url} cannot be reached: {error}", remedy="is `mixhub serve` running there?") from error
+    # the client's own `login` asks the server once more, and knows its address from the environment only, at its start
+    keep = "import sys; from huggingface_hub import login; login(token=sys.stdin.read(), skip_if_logged_in=False)"
+    done = subprocess.run(
+        [sys.executable, "-c", keep], input=token, env={**os.environ, "HF_ENDPOINT": url}, text=True,
+        capture_output=True,
+    )  # fmt: skip
+    if done.returncode:
+        raise HubError(f"the token could not be kept: {done.stderr.strip().rpartition(chr(10))[2]}")
+    if os.environ.get("HF_TOKEN"):
+        out.warn("HF_TOKEN is set, and clients go by it first")
+    out.result(None, f"signed in as {who['name']}; set HF_ENDPOINT={url}")
 
 
 def _is_loopback(host: str) -> bool:

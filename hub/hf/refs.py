@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -58,7 +59,7 @@ def list_commits(
     size = min(COMMITS_PER_PAGE, server.settings.page_size)
     page = page_of([wire.commit_entry(one) for one in log], request, response, base_url=base_url, size=size)
     if formatted:
-        page = [{**one, "formatted": {"title": one["title"], "message": one["message"]}} for one in page]
+        page = [{**one, "formatted": {key: escape(one[key]) for key in ("title", "message")}} for one in page]
     return page
 
 

@@ -13,7 +13,7 @@ from hub.actions import repos as repo_actions
 from hub.errors import SignInFirst, UsageError
 from hub.hf import wire
 from hub.server import BaseUrl, CallerDep, ServerDep
-from storage import access_requests, accounts, repo_listing
+from storage import access_requests, accounts, repo_listing, repo_sizes, revisions
 from storage.errors import AlreadyExists
 from storage.repo_listing import RepoFilter
 
@@ -137,9 +137,12 @@ def access_requests_of(ns: str, name: str, status: str, server: ServerDep, calle
         repo = access.visible_repo(session, caller, ns, name)
         access.require(caller, repo, "admin")
         return [
-            {"user": {"user": user, "fullname": user, "email": None}, "timestamp": wire.date(at), "status": status}
+            {
+                "requestId": f"{repo.uuid[:24]}-{user}", "user": {"user": user, "fullname": user, "email": None},
+                "timestamp": wire.date(at), "status": status,
+            }
             for user, at in access_requests.listed(session, repo, status)
-        ]
+        ]  # fmt: skip
 
 
 @router.post("/api/models/{ns:quoted}/{name:quoted}/user-access-request/{answer:quoted}")
@@ -161,10 +164,13 @@ def _repositories(server: ServerDep, caller: CallerDep, namespace: str) -> list[
     filters = RepoFilter(author=namespace, readers=caller.readers)
     with server.home.read() as session:
         found = repo_listing.find_repos(session, filters, sort="lastModified", limit=10_000)
+        held = repo_sizes.held_bytes(session, [one.repo.id for one in found])
+        in_all = sum(held.values()) or 1
         return [
             {
-                "id": one.repo.full_name, "type": "model", "updatedAt": wire.date(one.repo.created_at),
-                "visibility": one.repo.visibility, "storage": 0, "storagePercent": 0.0,
+                "id": one.repo.full_name, "type": "model", "visibility": one.repo.visibility,
+                "updatedAt": wire.date(revisions.by_id(session, one.revision_id).created_at),
+                "storage": held.get(one.repo.id, 0), "storagePercent": 100 * held.get(one.repo.id, 0) / in_all,
             }
             for one in found
         ]  # fmt: skip

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
-from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
-from starlette.types import Receive, Scope, Send
 
 from hub import access, http_errors
 from hub.errors import EntryNotFound, RepoNotFound
+from hub.hf.closing_response import ClosingResponse
 from hub.hf.found import revision_of
 from hub.server import CallerDep, Server, ServerDep
 from storage import accounts, repos, revisions
@@ -28,21 +26,6 @@ router = APIRouter()
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _TEXT = frozenset({".json", ".jsonl", ".md", ".txt", ".yaml", ".yml", ".py", ".jinja", ".toml", ".csv"})
 _COUNTED = re.compile(r"(?:^|/)(?:adapter_model|model)[^/]*\.safetensors$")
-
-
-class BlobResponse(StreamingResponse):
-    """Lets go of the blob at the end, also when the client went away in the middle."""
-
-    def __init__(self, pieces: Iterator[bytes], **options: Any) -> None:
-        super().__init__(pieces, **options)
-        self._pieces = pieces
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            if isinstance(self._pieces, Generator):
-                self._pieces.close()
 
 
 @router.head("/{ns:quoted}/{name:quoted}/resolve/{rev:quoted}/{path:rest}")
@@ -132,7 +115,7 @@ def _content(request: Request, server: Server, repo: Repo, file: File, headers: 
     headers["Content-Length"] = str(end - start)
     if span is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
-    return BlobResponse(
+    return ClosingResponse(
         server.home.blobs.iterate(file.sha256, start=start, end=end),
         status_code=200 if span is None else 206,
         headers=headers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qs
 
@@ -49,12 +50,22 @@ async def paths_info(
     if len(body) > MAX_FORM:
         raise UsageError("Too many paths in one request")
     if request.headers.get("content-type", "").startswith("application/json"):
-        data = await request.json()
-        paths, expand = [str(path) for path in data.get("paths", [])], bool(data.get("expand"))
+        paths, expand = _paths_of(body)
     else:
         form = parse_qs(body.decode("utf-8", "replace"))
         paths, expand = form.get("paths", []), form.get("expand", ["false"])[-1].lower() in ("true", "1")
     return await run_in_threadpool(_paths_info, server, caller, (ns, name, rev), paths, expand)
+
+
+def _paths_of(body: bytes) -> tuple[list[str], bool]:
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise UsageError("The request is not JSON") from error
+    paths = data.get("paths") if isinstance(data, dict) else None
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise UsageError("The request has no paths, a list of texts")
+    return paths, bool(data.get("expand"))
 
 
 def _paths_info(

@@ -38,7 +38,7 @@ def model_info(
         "gated": repo.gated or False,
         "disabled": False,
         "downloads": repo.downloads,
-        "likes": 0,
+        "likes": repo.likes,
         "tags": list(tags),
         "cardData": data or None,
     }

@@ -1,6 +1,6 @@
 """All tables. Importing this package registers every one of them on `Record.metadata`."""
 
-from storage.models.access import AccessRequestRow, MembershipRow, ServerKeyRow, TokenRow
+from storage.models.access import AccessRequestRow, MembershipRow, RepoLikeRow, ServerKeyRow, TokenRow
 from storage.models.account import AccountRow
 from storage.models.adapter import AdapterRow, AdapterTagRow
 from storage.models.alias import AliasEventRow, AliasRow
@@ -18,6 +18,6 @@ from storage.models.search import SearchRow, TrialRow
 __all__ = [
     "AccessRequestRow", "AccountRow", "AdapterRow", "AdapterTagRow", "AliasEventRow", "AliasProtectionRow", "AliasRow",
     "BaseNameRow", "BaseRow", "BlobRow", "BlobUseRow", "CompositionParentRow", "CompositionRow", "FileRow",
-    "MembershipRow", "PullRequestRow", "Record", "RefRow", "RepoRedirectRow", "RepoRow", "RevisionRow",
+    "MembershipRow", "PullRequestRow", "Record", "RefRow", "RepoLikeRow", "RepoRedirectRow", "RepoRow", "RevisionRow",
     "RevisionTagRow", "SearchRow", "ServerKeyRow", "TokenRow", "TrialRow", "VersionTombstoneRow",
 ]  # fmt: skip

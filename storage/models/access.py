@@ -51,6 +51,14 @@ class AccessRequestRow(Record):
     created_at: Mapped[datetime]
 
 
+class RepoLikeRow(Record):
+    __tablename__ = "repo_like"
+
+    repo_id: Mapped[int] = mapped_column(ForeignKey("repo.id", ondelete="CASCADE"), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), primary_key=True, index=True)
+    created_at: Mapped[datetime]
+
+
 class ServerKeyRow(Record):
     __tablename__ = "server_key"
     __table_args__ = (hex_check("secret", 64),)

@@ -34,3 +34,4 @@ class RepoRow(Record):
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None] = mapped_column(comment="hidden since; NULL: live")
     downloads: Mapped[int] = mapped_column(default=0)
+    likes: Mapped[int] = mapped_column(default=0, comment="rows of repo_like")

@@ -58,6 +58,15 @@ def test_clients_wait_as_long_as_they_are_told_and_then_go_on(
     assert [one.method for one in sent] == ["HEAD", "GET", "GET"]
 
 
+def test_one_caller_s_requests_are_not_another_s(serve_with: Any) -> None:
+    live = serve_with(requests_per_minute=60)
+    ann, bob = live.user(), live.user()
+    assert ann.api.whoami() and bob.api.whoami()
+    assert use_up(ann).status_code == 429
+    assert bob.api.whoami()["name"] == bob.name
+    assert httpx2.get(f"{live.url}/healthz").status_code == 200
+
+
 @pytest.mark.case(38)
 def test_when_the_database_is_gone_clients_use_what_they_have_and_try_again(
     mode: str, ann: Any, monkeypatch: pytest.MonkeyPatch

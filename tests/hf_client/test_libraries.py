@@ -22,7 +22,7 @@ def run_python(mode: str, live: Any, ann: Any, tmp_path: Path) -> Callable[..., 
         environment = environment_of(mode, live, ann, tmp_path) | more
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(script), *words], env=environment, capture_output=True, text=True,
-            timeout=180,
+            cwd=tmp_path, timeout=180,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
@@ -152,6 +152,8 @@ def test_the_hf_command(mode: str, live: Any, ann: Any, tmp_path: Path, adapter:
     assert (tmp_path / "copied.json").read_bytes() == (adapter / "labels.json").read_bytes()
     run("download", repo, "--revision", "v1", "--local-dir", str(tmp_path / "down"))
     assert (tmp_path / "down" / "adapter_config.json").read_bytes() == (adapter / "adapter_config.json").read_bytes()
+    run("download", repo)
+    assert "verified" in run("cache", "verify", repo).lower()
     assert repo in run("models", "ls", "--author", ann.name, "--format", "json")
     assert json.loads(_json_of(run("models", "info", repo)))["id"] == repo
     run("repos", "delete-files", repo, "labels.json")
@@ -171,3 +173,63 @@ def _pickle(folder: Path) -> Path:
     path = folder / "weights.bin"
     path.write_bytes(b"\x80\x04K\x01.")
     return path
+
+
+def test_adapters_in_folders_and_an_x_lora_of_them_load_with_the_exact_logits(
+    mode: str, run_python: Callable[..., str], ann: Any
+) -> None:
+    """X-LoRA names its adapters by repo; their folders are found with HfFileSystem, as PEFT does it."""
+    script = """
+        import sys, torch
+        from huggingface_hub import HfApi, HfFileSystem
+        from peft import LoraConfig, PeftModel, XLoraConfig, get_peft_model
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        user = sys.argv[1]
+        torch.manual_seed(0)
+        base = LlamaForCausalLM(LlamaConfig(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                                            num_attention_heads=2, num_key_value_heads=2, use_cache=False))
+        base.save_pretrained("base")
+        ids = torch.arange(8)[None]
+
+        def fresh():
+            return LlamaForCausalLM.from_pretrained("base")
+
+        config = dict(r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"])
+        api, both = HfApi(), f"{user}/both"
+        api.create_repo(both)
+        wanted = {}
+        for seed, name in enumerate(("first", "second"), 1):
+            model = get_peft_model(fresh(), LoraConfig(**config))
+            torch.manual_seed(seed)
+            for key, p in model.named_parameters():
+                if "lora_" in key:
+                    torch.nn.init.normal_(p, std=0.3)
+            wanted[name] = model.eval()(ids).logits
+            model.save_pretrained(name)
+            api.upload_folder(repo_id=both, folder_path=name, path_in_repo=name)
+            model.push_to_hub(f"{user}/{name}")
+        for name in wanted:
+            assert torch.equal(PeftModel.from_pretrained(fresh(), both, subfolder=name)(ids).logits, wanted[name])
+        listed = [one["name"] for one in HfFileSystem().ls(both) if one["type"] == "directory"]
+        assert listed == [f"{both}/first", f"{both}/second"], listed
+
+        adapters = {str(i): f"{user}/{name}" for i, name in enumerate(wanted)}
+        mixing = XLoraConfig(task_type="CAUSAL_LM", hidden_size=16, xlora_depth=1, adapters=adapters)
+        model = get_peft_model(fresh(), mixing)
+        logits = model.eval()(input_ids=ids).logits
+        assert not torch.equal(logits, base(ids).logits)
+        model.push_to_hub(f"{user}/x")
+        model.save_pretrained("x")
+
+        def loaded(place, adapters):
+            plain = fresh()
+            torch.manual_seed(7)  # PEFT 0.21 draws the classifier anew, also for what was saved on this machine
+            return PeftModel.from_pretrained(plain, place, adapters=adapters).eval()(input_ids=ids).logits
+
+        here = loaded("x", {str(i): name for i, name in enumerate(wanted)})
+        assert torch.equal(loaded(f"{user}/x", adapters), here)
+        print("equal", HfApi().model_info(f"{user}/x").tags)
+    """
+    out = run_python(script, ann.name)
+    assert "equal" in out and "xlora" in out

@@ -95,8 +95,17 @@ def test_an_alias_is_a_revision_that_only_promoting_moves(mode: str, live: Any, 
     assert Path(ann.api.snapshot_download(repo, revision="prod"), "a.txt").read_bytes() == b"one"
     with pytest.raises(BadRequestError, match="alias"):
         ann.api.upload_file(path_or_fileobj=b"x", path_in_repo="x.txt", repo_id=repo, revision="prod")
-    with pytest.raises(HfHubHTTPError):
-        ann.api.create_branch(repo, branch="prod")
+    for change in (
+        lambda: ann.api.create_branch(repo, branch="prod"),
+        lambda: ann.api.create_tag(repo, tag="prod"),
+        lambda: ann.api.delete_branch(repo, branch="prod"),
+        lambda: ann.api.delete_tag(repo, tag="prod"),
+        lambda: ann.api.super_squash_history(repo, branch="prod"),
+        lambda: ann.api.delete_file("a.txt", repo, revision="prod"),
+    ):
+        with pytest.raises(HfHubHTTPError):
+            change()
+    assert read(ann, repo, "prod") == b"one"
     alias_actions.promote(live.home, parse_address(f"{repo}@main"), "prod")
     assert read(ann, repo, "prod") == b"two"
     alias_actions.rollback(live.home, parse_address(repo), "prod")

@@ -146,6 +146,35 @@ def test_upload_links_are_good_for_what_they_say_only(live: Any, ann: Any, repo:
     assert httpx2.put(href, content=content).status_code == 200
 
 
+@pytest.mark.case(9)
+def test_parts_that_do_not_add_up_to_the_digest_are_not_stored(serve_with: Any) -> None:
+    live = serve_with(multipart_bytes=1000)
+    user, content = live.user(), weights(600)
+    repo, digest = f"{user.name}/parts", hashlib.sha256(content).hexdigest()
+    user.api.create_repo(repo)
+    batch = httpx2.post(
+        f"{live.url}/{repo}.git/info/lfs/objects/batch", headers=bearer(user),
+        json={
+            "operation": "upload", "transfers": ["basic", "multipart"],
+            "objects": [{"oid": digest, "size": len(content)}],
+        },
+    ).json()  # fmt: skip
+    assert batch["transfer"] == "multipart"
+    upload = batch["objects"][0]["actions"]["upload"]
+    pieces = [content[start : start + 1000] for start in range(0, len(content), 1000)]
+    assert len([key for key in upload["header"] if key.isdigit()]) == len(pieces) == 3
+    assert httpx2.put(upload["header"]["00001"], content=pieces[0][:-1]).status_code == 400
+    for number, piece in enumerate((pieces[0], pieces[1][::-1]), 1):
+        put = httpx2.put(upload["header"][f"{number:05d}"], content=piece)
+        assert put.status_code == 200 and put.headers["etag"]
+    early = httpx2.post(upload["href"], json={})
+    assert early.status_code == 400 and "3" in early.json()["error"]  # the last part has not come
+    httpx2.put(upload["header"]["00003"], content=pieces[2]).raise_for_status()
+    assert httpx2.post(upload["href"], json={}).status_code == 400 and live.home.blobs.size(digest) is None
+    httpx2.put(upload["header"]["00002"], content=pieces[1]).raise_for_status()
+    assert httpx2.post(upload["href"], json={}).status_code == 200 and live.home.blobs.size(digest) == len(content)
+
+
 @pytest.mark.parametrize(
     "body",
     [

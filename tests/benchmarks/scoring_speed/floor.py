@@ -46,7 +46,7 @@ def work_of(base: LoadedBase, inputs: Sequence[Sequence[int]], labels: Sequence[
         seen: list[tuple[str, Any, int]] = []
         handles = [
             module.register_forward_hook(
-                lambda m, args, _out, name=name: seen.append((name, m, args[0].shape[:-1].numel()))
+                lambda m, args, _out, name=name, seen=seen: seen.append((name, m, args[0].shape[:-1].numel()))
             )
             for name, module in base.model.named_modules()
             if isinstance(module, torch.nn.Linear)

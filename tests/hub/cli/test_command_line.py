@@ -229,3 +229,13 @@ def test_words_in_brackets_from_files_are_printed_as_they_are(mixhub: Run, write
     shown = mixhub("show", "team/a").out
     for text in ("[red]x[/red]", "[/]", "[bold]mit", "a\\[b]"):
         assert text in shown
+
+
+def test_a_mix_says_the_licences_of_its_parts_and_which_cannot_all_hold(mixhub: Run, write_lora: Write) -> None:
+    for i, licence in enumerate(("mit", "gpl-2.0", "apache-2.0")):
+        mixhub("publish", write_lora(f"p{i}", seed=i, card=f"---\nlicense: {licence}\n---\n"), f"team/p{i}")
+    fits = mixhub("compose", "team/p0=1", "team/p1=1", "--as", "team/fits", "--allow-unbound", "--json")
+    assert fits.json["licences"] == {"team/p0": "mit", "team/p1": "gpl-2.0"}
+    assert "licence conflict" not in fits.out + fits.err
+    clash = mixhub("compose", "team/p1=1", "team/p2=1", "--as", "team/clash", "--allow-unbound")
+    assert clash.code == 0 and "licence conflict: apache-2.0 (team/p2) and gpl-2.0 (team/p1)" in clash.err
