@@ -12,8 +12,9 @@ from starlette.types import ASGIApp
 from hub import api, hf, http_errors
 from hub.home import home_of as home_over
 from hub.home import opened_database, set_up
+from hub.mirror import Mirror
 from hub.raw_path import RawPath
-from hub.server import Server, trusted_proxies
+from hub.server import Server, scratch_of, trusted_proxies
 from hub.settings import Settings
 from storage import server_keys
 
@@ -30,8 +31,11 @@ def create_app(settings: Settings) -> ASGIApp:
             set_up(home)
             with home.write() as session:
                 key = server_keys.key(session, "uploads")
-            app.state.server = Server(settings, home, key, CapacityLimiter(UPLOAD_THREADS))
+            mirror = Mirror(settings, home, scratch_of(home)) if settings.upstream else None
+            app.state.server = Server(settings, home, key, CapacityLimiter(UPLOAD_THREADS), mirror)
             yield
+            if mirror is not None:
+                mirror.close()
 
     app = FastAPI(
         title="mixhub", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None,

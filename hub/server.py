@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from hub.access import Caller, caller_of
 from hub.errors import InvalidToken
 from hub.home import Home
+from hub.mirror import Mirror
 from hub.raw_path import forwarded
 from hub.settings import Settings
 
@@ -25,14 +26,21 @@ class Server:
     uploads: CapacityLimiter
     """Threads that take request bodies: apart from those that answer, so slow uploads block nobody."""
 
+    mirror: Mirror | None = None
+    """Public repos of another hub, where one is set up."""
+
     @property
     def scratch(self) -> Path:
         """For parts of uploads; what lies here is worthless after a day."""
-        return self.home.directory / "uploads"
+        return scratch_of(self.home)
 
     @property
     def trusted_proxies(self) -> frozenset[str]:
         return trusted_proxies(self.settings)
+
+
+def scratch_of(home: Home) -> Path:
+    return home.directory / "uploads"
 
 
 def trusted_proxies(settings: Settings) -> frozenset[str]:

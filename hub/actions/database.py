@@ -8,9 +8,10 @@ from datetime import timedelta
 import migrations
 from hub.home import home_of, opened_database, set_up
 from hub.settings import Settings
-from storage import blob_records
+from storage import blob_records, upstream
 from storage.blobs import open_blobs
 from storage.check import check as check_storage
+from storage.database import write
 from storage.errors import SchemaOutdated
 
 
@@ -50,8 +51,14 @@ def check(settings: Settings, *, deep: bool = False) -> CheckReport:
     )
 
 
-def collect_garbage(settings: Settings, *, hours: float) -> int:
-    """Remove blobs that no revision holds and unfinished writes, older than `hours`; returns how many."""
+def collect_garbage(settings: Settings, *, hours: float, with_upstream: bool = False) -> int:
+    """Remove blobs that no revision holds and unfinished writes, older than `hours`; returns how many.
+
+    `with_upstream`: also what was fetched from an upstream hub.
+    """
     with opened_database(settings) as engine:
+        if with_upstream:
+            with write(engine) as session:
+                upstream.forget(session)
         swept = blob_records.sweep_unused(engine, open_blobs(settings.blobs), older_than=timedelta(hours=hours))
     return len(swept.blobs) + len(swept.leftovers)

@@ -8,14 +8,18 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
 from hub import access
+from hub.access import Caller
 from hub.actions.record_content import facts_of_all
 from hub.hf import wire
 from hub.hf.found import flag, next_link, number, revision_of
-from hub.server import BaseUrl, CallerDep, ServerDep
+from hub.hf.mirrored import MirroredDep
+from hub.hf.mirrored import model_info as model_info_of
+from hub.server import BaseUrl, CallerDep, Server, ServerDep
 from storage import repo_listing, revisions, summaries
 from storage.repo_listing import ListedRepo, RepoFilter
 from storage.repos import Repo
 from storage.revisions import Revision
+from storage.upstream import UpstreamRevision
 
 router = APIRouter()
 
@@ -49,16 +53,24 @@ def list_models(
 
 
 @router.get("/api/models/{ns:quoted}/{name:quoted}")
-def model_info(ns: str, name: str, request: Request, server: ServerDep, caller: CallerDep) -> wire.Json:
-    return _info(ns, name, "main", request, server, caller)
+def model_info(
+    ns: str, name: str, request: Request, server: ServerDep, caller: CallerDep, mirrored: MirroredDep
+) -> wire.Json:
+    return _info(ns, name, "main", request, server, caller, mirrored)
 
 
 @router.get("/api/models/{ns:quoted}/{name:quoted}/revision/{rev:quoted}")
-def model_info_at(ns: str, name: str, rev: str, request: Request, server: ServerDep, caller: CallerDep) -> wire.Json:
-    return _info(ns, name, rev, request, server, caller)
+def model_info_at(
+    ns: str, name: str, rev: str, request: Request, server: ServerDep, caller: CallerDep, mirrored: MirroredDep
+) -> wire.Json:
+    return _info(ns, name, rev, request, server, caller, mirrored)
 
 
-def _info(ns: str, name: str, rev: str, request: Request, server: ServerDep, caller: CallerDep) -> wire.Json:
+def _info(
+    ns: str, name: str, rev: str, request: Request, server: Server, caller: Caller, mirrored: UpstreamRevision | None
+) -> wire.Json:
+    if mirrored is not None:
+        return model_info_of(mirrored, blobs=flag(request, "blobs"))
     with server.home.read() as session:
         repo = access.visible_repo(session, caller, ns, name)
         revision = revision_of(session, repo, rev)
