@@ -9,12 +9,12 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from hub import api, hf, http_errors
+from hub import api, hf, http_errors, leftovers
 from hub.home import home_of as home_over
 from hub.home import opened_database, set_up
 from hub.mirror import Mirror
 from hub.raw_path import RawPath
-from hub.server import Server, scratch_of, trusted_proxies
+from hub.server import Server, trusted_proxies
 from hub.settings import Settings
 from storage import server_keys
 
@@ -31,7 +31,8 @@ def create_app(settings: Settings) -> ASGIApp:
             set_up(home)
             with home.write() as session:
                 key = server_keys.key(session, "uploads")
-            mirror = Mirror(settings, home, scratch_of(home)) if settings.upstream else None
+            leftovers.sweep(home.directory, older_than=leftovers.seconds_in_use(settings))
+            mirror = Mirror(settings, home, leftovers.scratch_of(home.directory)) if settings.upstream else None
             app.state.server = Server(settings, home, key, CapacityLimiter(UPLOAD_THREADS), mirror)
             yield
             if mirror is not None:

@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from hub.access import Caller, caller_of
 from hub.errors import InvalidToken
 from hub.home import Home
+from hub.leftovers import scratch_of
 from hub.mirror import Mirror
 from hub.raw_path import forwarded
 from hub.settings import Settings
@@ -32,15 +33,11 @@ class Server:
     @property
     def scratch(self) -> Path:
         """For parts of uploads; what lies here is worthless after a day."""
-        return scratch_of(self.home)
+        return scratch_of(self.home.directory)
 
     @property
     def trusted_proxies(self) -> frozenset[str]:
         return trusted_proxies(self.settings)
-
-
-def scratch_of(home: Home) -> Path:
-    return home.directory / "uploads"
 
 
 def trusted_proxies(settings: Settings) -> frozenset[str]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import migrations
+from hub import leftovers
 from hub.home import home_of, opened_database, set_up
 from hub.settings import Settings
 from storage import blob_records, upstream
@@ -52,7 +53,7 @@ def check(settings: Settings, *, deep: bool = False) -> CheckReport:
 
 
 def collect_garbage(settings: Settings, *, hours: float, with_upstream: bool = False) -> int:
-    """Remove blobs that no revision holds and unfinished writes, older than `hours`; returns how many.
+    """Remove blobs that no revision holds and what interrupted work left, older than `hours`; returns how many.
 
     `with_upstream`: also what was fetched from an upstream hub.
     """
@@ -61,4 +62,5 @@ def collect_garbage(settings: Settings, *, hours: float, with_upstream: bool = F
             with write(engine) as session:
                 upstream.forget(session)
         swept = blob_records.sweep_unused(engine, open_blobs(settings.blobs), older_than=timedelta(hours=hours))
-    return len(swept.blobs) + len(swept.leftovers)
+    left = leftovers.sweep(settings.directory, older_than=hours * 3600)
+    return len(swept.blobs) + len(swept.leftovers) + left

@@ -54,4 +54,4 @@ def gc(
     """Remove leftovers of interrupted uploads and blobs that no revision uses."""
     out = Output(as_json=as_json)
     removed = database_actions.collect_garbage(Settings(), hours=older_than, with_upstream=with_upstream)
-    out.result({"removed_blobs": removed}, f"removed {removed} blobs")
+    out.result({"removed_blobs": removed}, f"removed {removed} blobs and leftovers")
