@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from hub import api, hf, http_errors, leftovers
+from hub.actions.backfill import backfill
 from hub.home import home_of as home_over
 from hub.home import opened_database, set_up
 from hub.mirror import Mirror
@@ -29,6 +30,7 @@ def create_app(settings: Settings) -> ASGIApp:
         with opened_database(settings) as engine:
             home = home_over(settings, engine)
             set_up(home)
+            backfill(home)
             with home.write() as session:
                 key = server_keys.key(session, "uploads")
             leftovers.sweep(home.directory, older_than=leftovers.seconds_in_use(settings))

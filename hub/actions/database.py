@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import migrations
 from hub import leftovers
+from hub.actions.backfill import backfill
 from hub.home import home_of, opened_database, set_up
 from hub.settings import Settings
 from storage import blob_records, upstream
@@ -28,9 +29,11 @@ class CheckReport:
 
 
 def upgrade(settings: Settings) -> str:
-    """Bring the schema to this program's version; returns that version."""
+    """Bring the schema, and what is noted in it, to this program's version; returns that version."""
     with opened_database(settings) as engine:
-        set_up(home_of(settings, engine))
+        home = home_of(settings, engine)
+        set_up(home)
+        backfill(home)
     return migrations.HEAD
 
 

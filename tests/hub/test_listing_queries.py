@@ -37,7 +37,7 @@ def counted() -> Iterator[list[str]]:
 
 @pytest.fixture
 def publish_another(home: Home, write_lora: Callable[..., Path], tiny_t5: Path) -> Callable[[int], None]:
-    """Publish adapter number n with a base of its own, two folders and a card, for everybody to see."""
+    """Publish repo number n with adapters in two folders and a card, for everybody to see."""
 
     def make(number: int) -> None:
         folder = write_lora(f"r{number}", seed=number, card=f"---\nlicense: mit\ntags: [t{number}]\n---\n")
