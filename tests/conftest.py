@@ -264,14 +264,17 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """`start_server(home, MIXHUB_PAGE_SIZE=3)`: ready to answer. `after=server` is the same one again."""
     running: list[ServerProcess] = []
 
-    def start(home: Path | None = None, *, after: ServerProcess | None = None, **settings: object) -> ServerProcess:
+    def start(
+        home: Path | None = None, *, after: ServerProcess | None = None,
+        program: Sequence[object] = ("-m", "hub.cli.main"), **settings: object,
+    ) -> ServerProcess:  # fmt: skip
         home = after.home if after else home or tmp_path / f"served-{len(running)}"
         url = after.url if after else f"http://127.0.0.1:{_free_port()}"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MIXHUB_")}
         chosen = {name: str(value) for name, value in settings.items()}
         with (tmp_path / "server.log").open("a") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "hub.cli.main", "serve", "--port", url.rpartition(":")[2]], text=True,
+                [sys.executable, *map(str, program), "serve", "--port", url.rpartition(":")[2]], text=True,
                 stdout=subprocess.PIPE, stderr=log,
                 env={**kept, "PYTHONUNBUFFERED": "1", "MIXHUB_HOME": str(home), **chosen},
             )  # fmt: skip
