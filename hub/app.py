@@ -10,10 +10,12 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from hub import api, hf, http_errors
+from hub import api, hf, http_errors, leftovers
+from hub.actions.backfill import backfill
 from hub.api.openapi_examples import add_examples
 from hub.home import home_of as home_over
 from hub.home import opened_database, set_up
+from hub.mirror import Mirror
 from hub.rate_limit import RateLimit
 from hub.raw_path import RawPath
 from hub.server import Server, trusted_proxies
@@ -42,10 +44,15 @@ def create_app(settings: Settings) -> ASGIApp:
         with opened_database(settings) as engine:
             home = home_over(settings, engine)
             set_up(home)
+            backfill(home)
             with home.write() as session:
                 key = server_keys.key(session, "uploads")
-            app.state.server = Server(settings, home, key, CapacityLimiter(UPLOAD_THREADS))
+            leftovers.sweep(home.directory, older_than=leftovers.seconds_in_use(settings))
+            mirror = Mirror(settings, home, leftovers.scratch_of(home.directory)) if settings.upstream else None
+            app.state.server = Server(settings, home, key, CapacityLimiter(UPLOAD_THREADS), mirror)
             yield
+            if mirror is not None:
+                mirror.close()
 
     app = _App(
         title="mixhub", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None,

@@ -91,5 +91,13 @@ class BadSignature(HubError, PermissionError):
     """A signed URL or upload token that was altered, has expired, or is for something else."""
 
 
+class UpstreamFailed(HubError):
+    """The hub that this one asks for what it does not have gave no usable answer; `silent`: none at all."""
+
+    def __init__(self, message: str, *, remedy: str = "", silent: bool = False) -> None:
+        super().__init__(message, remedy=remedy)
+        self.silent = silent
+
+
 class PushFailed(HubError):
     """Another hub did not take an upload; the message has its own words."""

@@ -39,6 +39,8 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (hub_errors.Outdated, 412, ""),
     (hub_errors.TooLarge, 413, ""),
     (hub_errors.NotReproduced, 409, ""),
+    # clients go on with what is in their cache at once: a 5xx would make them try for half a minute, file by file
+    (hub_errors.UpstreamFailed, 424, ""),
     (HubError, 400, ""),
     (ComposeError, 400, ""),
     (storage_errors.NotFound, 404, ""),

@@ -12,6 +12,8 @@ from fastapi import Depends, Request
 from hub.access import Caller, caller_of
 from hub.errors import InvalidToken
 from hub.home import Home
+from hub.leftovers import scratch_of
+from hub.mirror import Mirror
 from hub.raw_path import forwarded
 from hub.settings import Settings
 
@@ -25,10 +27,13 @@ class Server:
     uploads: CapacityLimiter
     """Threads that take request bodies: apart from those that answer, so slow uploads block nobody."""
 
+    mirror: Mirror | None = None
+    """Public repos of another hub, where one is set up."""
+
     @property
     def scratch(self) -> Path:
         """For parts of uploads; what lies here is worthless after a day."""
-        return self.home.directory / "uploads"
+        return scratch_of(self.home.directory)
 
     @property
     def trusted_proxies(self) -> frozenset[str]:

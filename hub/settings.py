@@ -43,6 +43,17 @@ class Settings(BaseSettings):
     upload_seconds: int = 3600
     """How long signed upload URLs and Xet tokens are good for."""
 
+    upstream: str = ""
+    """Endpoint of a hub to ask for public repos that are not here; empty: none."""
+    upstream_allow: str = ""
+    """Which of its repos: names or patterns, `google/*, org/name`; empty: none."""
+    upstream_hosts: str = "*.huggingface.co,*.hf.co"
+    """Hosts beside its own that it may redirect downloads to."""
+    upstream_bytes: int = 200 * 2**30
+    """How much of it is kept here."""
+    upstream_fresh_seconds: int = 60
+    """How long its branches are believed to be where they were seen."""
+
     @property
     def directory(self) -> Path:
         return self.home.expanduser().absolute()

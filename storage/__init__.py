@@ -5,7 +5,7 @@
         repo = repos.create(session, "local", "sentiment")
 
 One module per noun, with functions that take a session: accounts, repos, revisions, refs, versions, aliases, adapters,
-adapter_search, bases, compositions, searches, blob_records; and blobs, check, names, errors.
+adapter_search, bases, compositions, searches, blob_records, upstream; and blobs, check, names, errors.
 """
 
 from storage.database import open_database, read, write

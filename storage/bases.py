@@ -134,16 +134,23 @@ def find_base(session: Session, name_or_identity: str) -> Base | None:
 
 def every(session: Session) -> list[Base]:
     """All bases, oldest first."""
-    return [_base(session, row) for row in session.scalars(select(BaseRow).order_by(BaseRow.id))]
+    known: dict[int, list[BaseName]] = {}
+    for name in session.scalars(select(BaseNameRow).order_by(BaseNameRow.name)):
+        known.setdefault(name.base_id, []).append(BaseName(name.name, name.kind))
+    return [_from_row(row, known.get(row.id, [])) for row in session.scalars(select(BaseRow).order_by(BaseRow.id))]
 
 
 def _base(session: Session, row: BaseRow) -> Base:
     listed = session.execute(
         select(BaseNameRow.name, BaseNameRow.kind).where(BaseNameRow.base_id == row.id).order_by(BaseNameRow.name)
     )
+    return _from_row(row, [BaseName(found[0], found[1]) for found in listed])
+
+
+def _from_row(row: BaseRow, known_as: Sequence[BaseName]) -> Base:
     facts = BaseFacts(
         digest=row.digest, architecture=row.architecture,
         shapes={name: tuple(sizes) for name, sizes in row.shapes.items()},
         parameter_count=row.parameter_count, tensors_digest=row.tensors_digest,
     )  # fmt: skip
-    return Base(row.id, row.identity, facts, tuple(BaseName(found[0], found[1]) for found in listed))
+    return Base(row.id, row.identity, facts, tuple(known_as))

@@ -15,7 +15,7 @@ from storage.accounts import Account
 from storage.blobs.contract import BlobStore, StoredBlob, Sweep, sweep
 from storage.clock import utc_now
 from storage.database import write
-from storage.models import BlobRow, BlobUseRow, FileRow, RepoRow, RevisionRow
+from storage.models import BlobRow, BlobUseRow, FileRow, RepoRow, RevisionRow, UpstreamFileRow
 from storage.upsert import insert_missing
 
 BATCH = 500
@@ -24,7 +24,16 @@ BATCH = 500
 
 def record(session: Session, account: Account, blobs: Iterable[StoredBlob], *, now: datetime | None = None) -> None:
     """Note that the account brought these bytes, which must be in the blob store."""
-    time = now or utc_now()
+    unique = _record(session, blobs, now or utc_now())
+    insert_missing(session, BlobUseRow, [{"account_id": account.id, "sha256": b.sha256} for b in unique])
+
+
+def record_cached(session: Session, blobs: Iterable[StoredBlob], *, now: datetime | None = None) -> None:
+    """Note that these bytes are stored, without giving anybody a right to use them."""
+    _record(session, blobs, now or utc_now())
+
+
+def _record(session: Session, blobs: Iterable[StoredBlob], time: datetime) -> list[StoredBlob]:
     # sorted: two writers that lock the same rows in different orders would deadlock
     unique = sorted({blob.sha256: blob for blob in blobs}.values(), key=lambda blob: blob.sha256)
     insert_missing(
@@ -34,7 +43,7 @@ def record(session: Session, account: Account, blobs: Iterable[StoredBlob], *, n
     )
     for batch in _batches(blob.sha256 for blob in unique):  # a sweep goes by the latest upload
         session.execute(update(BlobRow).where(BlobRow.sha256.in_(batch)).values(created_at=time))
-    insert_missing(session, BlobUseRow, [{"account_id": account.id, "sha256": b.sha256} for b in unique])
+    return unique
 
 
 def stored(session: Session, sha256s: Iterable[str]) -> dict[str, StoredBlob]:
@@ -88,11 +97,12 @@ def used_bytes(session: Session, account_id: int) -> int:
 def sweep_unused(
     engine: Engine, blobs: BlobStore, *, older_than: timedelta = timedelta(days=1), now: datetime | None = None
 ) -> Sweep:
-    """Remove blobs that no revision holds and unfinished writes, when nobody touched them for `older_than`."""
+    """Remove unfinished writes and blobs that no revision and no cache holds, if untouched for `older_than`."""
     time = now or utc_now()
     with write(engine) as session:
         in_use = exists().where(FileRow.sha256 == BlobRow.sha256)
-        session.execute(delete(BlobRow).where(~in_use, BlobRow.created_at < time - older_than))
+        cached = exists().where(UpstreamFileRow.sha256 == BlobRow.sha256)
+        session.execute(delete(BlobRow).where(~in_use, ~cached, BlobRow.created_at < time - older_than))
         keep = set(session.scalars(select(BlobRow.sha256)))
     return sweep(blobs, keep=keep, now=time, older_than=older_than)
 

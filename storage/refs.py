@@ -5,6 +5,7 @@ Within one repo a name means one thing only: branch, tag or alias. Knows revisio
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -41,6 +42,16 @@ def every(session: Session, repo: Repo, *, kind: str | None = None) -> list[Ref]
     )
     if kind is not None:
         query = query.where(RefRow.kind == kind)
+    return [_ref(found[0], found[1]) for found in session.execute(query)]
+
+
+def tags_on(session: Session, revision_ids: Collection[int]) -> list[Ref]:
+    """The tags of these revisions, of whatever repos."""
+    query = (
+        select(RefRow, RevisionRow.commit_id)
+        .join(RevisionRow, RevisionRow.id == RefRow.revision_id)
+        .where(RefRow.kind == "tag", RefRow.revision_id.in_(revision_ids))
+    )
     return [_ref(found[0], found[1]) for found in session.execute(query)]
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, exists, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
-from storage import names, repos
+from storage import names, repos, revisions
 from storage.models import AccountRow, RefRow, RepoRow, RevisionRow, RevisionTagRow
 from storage.repos import Repo
-from storage.revisions import MAIN
+from storage.revisions import MAIN, Revision
 
 SORTS = {
     "lastModified": RevisionRow.created_at,
@@ -37,29 +38,35 @@ class RepoFilter:
 
 @dataclass(frozen=True)
 class ListedRepo:
-    """A repo and the head of its main branch."""
+    """A repo, the head of its main branch, and what is shown of that. `card` None: nobody looked at it yet."""
 
     repo: Repo
-    revision_id: int
-    commit_id: str
+    revision: Revision
+    card: dict[str, Any] | None
 
 
 def find_repos(
     session: Session, filters: RepoFilter, *, sort: str | None = None, limit: int, offset: int = 0
 ) -> list[ListedRepo]:
-    """Newest or most first for a sort (a key of `SORTS`), else by name."""
+    """Newest or most first for a sort (a key of `SORTS`), else by name. One query, however many there are."""
     order = [SORTS[sort].desc()] if sort in SORTS else []
+    parent = aliased(RevisionRow)
     query = (
-        select(RepoRow.id, RevisionRow.id, RevisionRow.commit_id)
+        select(RepoRow, AccountRow.name, RevisionRow, parent.commit_id)
         .join(AccountRow, AccountRow.id == RepoRow.account_id)
         .join(RefRow, RefRow.repo_id == RepoRow.id)
         .join(RevisionRow, RevisionRow.id == RefRow.revision_id)
+        .outerjoin(parent, parent.id == RevisionRow.parent_id)
         .where(RefRow.kind == "branch", RefRow.name == MAIN, RepoRow.deleted_at.is_(None), *_conditions(filters))
         .order_by(*order, AccountRow.name_key, RepoRow.name_key)
         .limit(limit)
         .offset(offset)
+        .execution_options(populate_existing=True)  # an update() in this session must show
     )
-    return [ListedRepo(repos.by_id(session, row[0]), row[1], row[2]) for row in session.execute(query).all()]
+    return [
+        ListedRepo(repos.from_row(repo, account), revisions.from_row(head, commit_id), head.card)
+        for repo, account, head, commit_id in session.execute(query)
+    ]
 
 
 def _conditions(filters: RepoFilter) -> list[ColumnElement[bool]]:

@@ -66,7 +66,7 @@ def create(
         if _live(session, owner, name) is None:
             raise
         raise _taken(owner, name) from None
-    return _repo(row, owner.name)
+    return from_row(row, owner.name)
 
 
 def find(session: Session, account: str, name: str) -> Repo:
@@ -80,7 +80,7 @@ def find(session: Session, account: str, name: str) -> Repo:
     ).one_or_none()
     if found is None:
         raise NotFound(f"There is no repo {account}/{name}.", remedy="`mixhub ls` lists the repos that there are.")
-    return _repo(found[0], found[1])
+    return from_row(found[0], found[1])
 
 
 def by_id(session: Session, repo_id: int) -> Repo:
@@ -88,7 +88,7 @@ def by_id(session: Session, repo_id: int) -> Repo:
     found = session.execute(_rows().where(RepoRow.id == repo_id)).one_or_none()
     if found is None:
         raise NotFound(f"There is no repo with the number {repo_id}.")
-    return _repo(found[0], found[1])
+    return from_row(found[0], found[1])
 
 
 def by_uuid(session: Session, uuid: str) -> Repo:
@@ -96,7 +96,7 @@ def by_uuid(session: Session, uuid: str) -> Repo:
     found = session.execute(_rows().where(RepoRow.uuid == uuid)).one_or_none()
     if found is None:
         raise NotFound(f"There is no repo with the uuid {uuid}.")
-    return _repo(found[0], found[1])
+    return from_row(found[0], found[1])
 
 
 def every(session: Session, *, account: str | None = None) -> list[Repo]:
@@ -104,7 +104,7 @@ def every(session: Session, *, account: str | None = None) -> list[Repo]:
     query = _rows().where(RepoRow.deleted_at.is_(None)).order_by(AccountRow.name_key, RepoRow.name_key)
     if account is not None:
         query = query.where(AccountRow.name_key == names.key(account))
-    return [_repo(found[0], found[1]) for found in session.execute(query)]
+    return [from_row(found[0], found[1]) for found in session.execute(query)]
 
 
 def lock(session: Session, repo: Repo) -> None:
@@ -186,7 +186,8 @@ def _taken(owner: Account, name: str) -> AlreadyExists:
     return AlreadyExists(f"The repo {owner.name}/{name} exists already (case does not count).")
 
 
-def _repo(row: RepoRow, account: str) -> Repo:
+def from_row(row: RepoRow, account: str) -> Repo:
+    """For this package only."""
     return Repo(
         id=row.id, uuid=row.uuid, account=account, account_id=row.account_id, name=row.name, kind=row.kind,
         visibility=row.visibility, gated=row.gated, created_at=row.created_at, deleted_at=row.deleted_at,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -105,7 +105,7 @@ def create_revision(
         refs.create_branch(session, repo, branch, revision_id=row.id, now=time)
     else:
         refs.move_branch(session, repo, branch, revision_id=row.id, expected_id=head.id, now=time)
-    return Created(_revision(row, parent), created=True)
+    return Created(from_row(row, parent), created=True)
 
 
 def squash(
@@ -127,7 +127,7 @@ def squash(
     session.flush()
     _add_files(session, row.id, files_of(session, head))
     refs.move_branch(session, repo, branch, revision_id=row.id, expected_id=head.id, now=time)
-    return _revision(row, None)
+    return from_row(row, None)
 
 
 def tree_digest(files: Iterable[File]) -> str:
@@ -177,6 +177,15 @@ def files_of(session: Session, revision: Revision) -> list[File]:
     """All files by path."""
     rows = session.scalars(select(FileRow).where(FileRow.revision_id == revision.id).order_by(FileRow.path))
     return sorted((_file(row) for row in rows), key=lambda file: file.path)
+
+
+def files_of_all(session: Session, revision_ids: Collection[int]) -> dict[int, list[File]]:
+    """Revision id -> all files by path, for many revisions in one query."""
+    found: dict[int, list[File]] = {revision_id: [] for revision_id in revision_ids}
+    rows = session.scalars(select(FileRow).where(FileRow.revision_id.in_(revision_ids)))
+    for row in sorted(rows, key=lambda row: row.path):
+        found[row.revision_id].append(_file(row))
+    return found
 
 
 def file_at(session: Session, revision: Revision, path: str) -> File | None:
@@ -264,10 +273,11 @@ def _one(session: Session, *conditions: ColumnElement[bool]) -> Revision | None:
         .execution_options(populate_existing=True)  # an update() in this session must show
     )
     found = session.execute(query).one_or_none()
-    return _revision(found[0], found[1]) if found else None
+    return from_row(found[0], found[1]) if found else None
 
 
-def _revision(row: RevisionRow, parent: str | None) -> Revision:
+def from_row(row: RevisionRow, parent: str | None) -> Revision:
+    """For this package only. `parent` is a commit id."""
     return Revision(
         id=row.id, repo_id=row.repo_id, commit_id=row.commit_id, tree_digest=row.tree_digest, parent=parent,
         author=row.author, title=row.title, message=row.message, created_at=row.created_at, state=row.state,

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from storage import names
+from storage import names, revisions
 from storage.models import RevisionRow, RevisionTagRow
 from storage.revisions import Revision
 
@@ -27,6 +27,12 @@ def record(session: Session, revision: Revision, *, card: Mapping[str, Any], tag
 def card_of(session: Session, revision_id: int) -> dict[str, Any] | None:
     """None: nobody looked at the card yet."""
     return session.scalar(select(RevisionRow.card).where(RevisionRow.id == revision_id))
+
+
+def unseen(session: Session, *, limit: int) -> list[Revision]:
+    """Revisions whose card nobody looked at yet, oldest first."""
+    query = select(RevisionRow.id).where(RevisionRow.card.is_(None)).order_by(RevisionRow.id).limit(limit)
+    return [revisions.by_id(session, found) for found in session.scalars(query)]
 
 
 def tags_of(session: Session, revision_ids: Iterable[int]) -> dict[int, list[str]]:

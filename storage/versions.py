@@ -6,6 +6,7 @@ the same content may have that version again, also after the repo was deleted an
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,6 +38,16 @@ def every(session: Session, repo: Repo) -> list[Version]:
         if (number := names.version_number(ref.name)) is not None
     ]
     return sorted(found, key=lambda version: version.number)
+
+
+def of_revisions(session: Session, revision_ids: Collection[int]) -> dict[int, list[Version]]:
+    """Revision id -> the live versions that it is, lowest first; many revisions in one query."""
+    found: dict[int, list[Version]] = {}
+    for ref in refs.tags_on(session, revision_ids):
+        if (number := names.version_number(ref.name)) is not None:
+            version = Version(number, ref.revision_id, ref.commit_id, ref.updated_at)
+            found.setdefault(ref.revision_id, []).append(version)
+    return {head: sorted(given, key=lambda version: version.number) for head, given in found.items()}
 
 
 def next_version(session: Session, repo: Repo) -> int:

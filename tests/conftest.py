@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -239,3 +240,65 @@ def contents(home_folder: Path) -> Callable[[], dict[str, object]]:
         return {**held, "blobs": {path.name: path.stat().st_size for path in blobs}}
 
     return look
+
+
+@dataclass
+class ServerProcess:
+    """`mixhub serve` as a process of its own. `token` is the administrator's, from the first start."""
+
+    url: str
+    home: Path
+    process: subprocess.Popen[str]
+    token: str
+
+    def end(self, how: int = signal.SIGINT) -> int:
+        """The exit code; the same on the second call."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """`start_server(home, MIXHUB_PAGE_SIZE=3)`: ready to answer. `after=server` is the same one again."""
+    running: list[ServerProcess] = []
+
+    def start(
+        home: Path | None = None, *, after: ServerProcess | None = None,
+        program: Sequence[object] = ("-m", "hub.cli.main"), **settings: object,
+    ) -> ServerProcess:  # fmt: skip
+        home = after.home if after else home or tmp_path / f"served-{len(running)}"
+        url = after.url if after else f"http://127.0.0.1:{_free_port()}"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MIXHUB_")}
+        chosen = {name: str(value) for name, value in settings.items()}
+        with (tmp_path / "server.log").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, *map(str, program), "serve", "--port", url.rpartition(":")[2]], text=True,
+                stdout=subprocess.PIPE, stderr=log,
+                env={**kept, "PYTHONUNBUFFERED": "1", "MIXHUB_HOME": str(home), **chosen},
+            )  # fmt: skip
+        server = ServerProcess(url, home, process, after.token if after else "")
+        running.append(server)
+        if after is None:
+            assert process.stdout is not None
+            server.token = process.stdout.readline().strip()
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/healthz", timeout=5).close()
+                return server
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
+                time.sleep(0.05)
+
+    yield start
+    for server in running:
+        server.end(signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port

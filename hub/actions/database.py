@@ -6,11 +6,14 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import migrations
+from hub import leftovers
+from hub.actions.backfill import backfill
 from hub.home import home_of, opened_database, set_up
 from hub.settings import Settings
-from storage import blob_records
+from storage import blob_records, upstream
 from storage.blobs import open_blobs
 from storage.check import check as check_storage
+from storage.database import write
 from storage.errors import SchemaOutdated
 
 
@@ -26,9 +29,11 @@ class CheckReport:
 
 
 def upgrade(settings: Settings) -> str:
-    """Bring the schema to this program's version; returns that version."""
+    """Bring the schema, and what is noted in it, to this program's version; returns that version."""
     with opened_database(settings) as engine:
-        set_up(home_of(settings, engine))
+        home = home_of(settings, engine)
+        set_up(home)
+        backfill(home)
     return migrations.HEAD
 
 
@@ -50,8 +55,15 @@ def check(settings: Settings, *, deep: bool = False) -> CheckReport:
     )
 
 
-def collect_garbage(settings: Settings, *, hours: float) -> int:
-    """Remove blobs that no revision holds and unfinished writes, older than `hours`; returns how many."""
+def collect_garbage(settings: Settings, *, hours: float, with_upstream: bool = False) -> int:
+    """Remove blobs that no revision holds and what interrupted work left, older than `hours`; returns how many.
+
+    `with_upstream`: also what was fetched from an upstream hub.
+    """
     with opened_database(settings) as engine:
+        if with_upstream:
+            with write(engine) as session:
+                upstream.forget(session)
         swept = blob_records.sweep_unused(engine, open_blobs(settings.blobs), older_than=timedelta(hours=hours))
-    return len(swept.blobs) + len(swept.leftovers)
+    left = leftovers.sweep(settings.directory, older_than=hours * 3600)
+    return len(swept.blobs) + len(swept.leftovers) + left

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy.orm import Session
 
 from hub.home import Home
-from storage import bases, repos, versions
+from storage import bases, versions
 from storage.adapter_search import AdapterFilter, FoundAdapter, find_adapters
+from storage.versions import Version
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ def find(
     )
     with home.read() as session:
         names = base_names(session)
-        return [_listed(session, found, names) for found in find_adapters(session, wanted, limit=limit)]
+        found = find_adapters(session, wanted, limit=limit)
+        given = versions.of_revisions(session, {one.revision_id for one in found})
+        return [_listed(one, names, given.get(one.revision_id, [])) for one in found]
 
 
 def base_names(session: Session) -> dict[str, str]:
@@ -62,14 +66,13 @@ def base_names(session: Session) -> dict[str, str]:
     return shown
 
 
-def _listed(session: Session, found: FoundAdapter, names: dict[str, str]) -> Listed:
+def _listed(found: FoundAdapter, names: dict[str, str], given: Sequence[Version]) -> Listed:
+    """`given` are the versions that its revision is."""
     facts = found.facts
-    repo = repos.by_id(session, found.repo_id)
-    version = [v.name for v in versions.every(session, repo) if v.commit_id == found.commit_id]
     tasks = [t.name for t in facts.tags if t.kind == "task"] or [facts.task_type or ""]
     return Listed(
         address=found.address,
-        version=version[-1] if version else "",
+        version=given[-1].name if given else "",
         commit=found.commit_id,
         base=names.get(facts.base_identity or ""),
         base_as_written=facts.base_model_name,

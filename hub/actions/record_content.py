@@ -13,7 +13,6 @@ from hub.base_lookup import FoundBase
 from hub.revision_content import Content
 from hub.summary import tags_of
 from storage import adapters, bases, compositions, summaries
-from storage.adapters import AdapterFacts
 from storage.revisions import Revision
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
@@ -42,13 +41,8 @@ def copy_content(session: Session, old: Revision, new: Revision) -> None:
 
 def record_summary(session: Session, revision: Revision, *, card: Mapping[str, Any]) -> None:
     """Card and tags, from the card and the facts that are recorded by now."""
-    summaries.record(session, revision, card=card, tags=tags_of(card, facts_of_all(session, revision)))
-
-
-def facts_of_all(session: Session, revision: Revision) -> list[AdapterFacts]:
-    """The adapters of all folders; the root's first."""
-    found = (adapters.facts_of(session, revision, folder) for folder in adapters.folders_of(session, revision))
-    return [facts for facts in found if facts is not None]
+    facts = adapters.facts_of_all(session, [revision.id])[revision.id]
+    summaries.record(session, revision, card=card, tags=tags_of(card, facts))
 
 
 def record_base(session: Session, base: FoundBase) -> None:

@@ -46,9 +46,12 @@ def check(
 def gc(
     *,
     older_than: Annotated[float, typer.Option(min=0, help="Spare what is younger than this many hours.")] = 24.0,
+    with_upstream: Annotated[
+        bool, typer.Option("--upstream", help="Also what was fetched from the hub that MIXHUB_UPSTREAM names.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove leftovers of interrupted uploads and blobs that no revision uses."""
     out = Output(as_json=as_json)
-    removed = database_actions.collect_garbage(Settings(), hours=older_than)
-    out.result({"removed_blobs": removed}, f"removed {removed} blobs")
+    removed = database_actions.collect_garbage(Settings(), hours=older_than, with_upstream=with_upstream)
+    out.result({"removed_blobs": removed}, f"removed {removed} blobs and leftovers")

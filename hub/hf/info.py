@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
 from hub import access
-from hub.actions.record_content import facts_of_all
+from hub.access import Caller
 from hub.hf import wire
 from hub.hf.found import flag, next_link, number, revision_of
-from hub.server import BaseUrl, CallerDep, ServerDep
-from storage import repo_listing, revisions, summaries
+from hub.hf.mirrored import MirroredDep
+from hub.hf.mirrored import model_info as model_info_of
+from hub.server import BaseUrl, CallerDep, Server, ServerDep
+from storage import adapters, repo_listing, revisions, summaries
+from storage.adapters import AdapterFacts
 from storage.repo_listing import ListedRepo, RepoFilter
 from storage.repos import Repo
 from storage.revisions import Revision
+from storage.upstream import UpstreamRevision
 
 router = APIRouter()
 
@@ -45,46 +50,59 @@ def list_models(
         found = repo_listing.find_repos(session, filters, sort=query.get("sort"), limit=limit + 1, offset=start)
         if len(found) > limit:
             response.headers["Link"] = next_link(request, base_url, start + limit)
-        return [_listed(session, one, full=full or "siblings" in query.getlist("expand")) for one in found[:limit]]
+        return _listed(session, found[:limit], full=full or "siblings" in query.getlist("expand"))
 
 
 @router.get("/api/models/{ns:quoted}/{name:quoted}")
-def model_info(ns: str, name: str, request: Request, server: ServerDep, caller: CallerDep) -> wire.Json:
-    return _info(ns, name, "main", request, server, caller)
+def model_info(
+    ns: str, name: str, request: Request, server: ServerDep, caller: CallerDep, mirrored: MirroredDep
+) -> wire.Json:
+    return _info(ns, name, "main", request, server, caller, mirrored)
 
 
 @router.get("/api/models/{ns:quoted}/{name:quoted}/revision/{rev:quoted}")
-def model_info_at(ns: str, name: str, rev: str, request: Request, server: ServerDep, caller: CallerDep) -> wire.Json:
-    return _info(ns, name, rev, request, server, caller)
+def model_info_at(
+    ns: str, name: str, rev: str, request: Request, server: ServerDep, caller: CallerDep, mirrored: MirroredDep
+) -> wire.Json:
+    return _info(ns, name, rev, request, server, caller, mirrored)
 
 
-def _info(ns: str, name: str, rev: str, request: Request, server: ServerDep, caller: CallerDep) -> wire.Json:
+def _info(
+    ns: str, name: str, rev: str, request: Request, server: Server, caller: Caller, mirrored: UpstreamRevision | None
+) -> wire.Json:
+    if mirrored is not None:
+        return model_info_of(mirrored, blobs=flag(request, "blobs"))
     with server.home.read() as session:
         repo = access.visible_repo(session, caller, ns, name)
         revision = revision_of(session, repo, rev)
         files = revisions.files_of(session, revision)
-        shown = _shown(session, repo, revision, used_storage=sum({f.sha256: f.size for f in files}.values()))
+        card, tags = summaries.card_of(session, revision.id), summaries.tags_of(session, [revision.id])
+        found = adapters.facts_of_all(session, [revision.id])[revision.id]
+    used = sum({file.sha256: file.size for file in files}.values())
+    shown = _shown(repo, revision, card, tags.get(revision.id, []), found, used_storage=used)
     shown["siblings"] = wire.siblings(files, blobs=flag(request, "blobs"))
     if revision.state != "ok":
         shown["mixhub"] = {"state": revision.state, "reason": revision.reason}
     return shown
 
 
-def _listed(session: Session, one: ListedRepo, *, full: bool) -> wire.Json:
-    revision = revisions.by_id(session, one.revision_id)
-    shown = _shown(session, one.repo, revision)
-    if full:
-        shown["siblings"] = wire.siblings(revisions.files_of(session, revision), blobs=False)
+def _listed(session: Session, page: Sequence[ListedRepo], *, full: bool) -> list[wire.Json]:
+    """A page of repos, in a fixed number of queries."""
+    heads = [one.revision.id for one in page]
+    tags, found = summaries.tags_of(session, heads), adapters.facts_of_all(session, heads)
+    files = revisions.files_of_all(session, heads) if full else {}
+    shown = []
+    for one in page:
+        head = one.revision.id
+        info = _shown(one.repo, one.revision, one.card, tags.get(head, []), found[head])
+        shown.append(info | {"siblings": wire.siblings(files[head], blobs=False)} if full else info)
     return shown
 
 
-def _shown(session: Session, repo: Repo, revision: Revision, **more: Any) -> wire.Json:
+def _shown(
+    repo: Repo, revision: Revision, card: Mapping[str, Any] | None, tags: Sequence[str],
+    found: Sequence[AdapterFacts], **more: Any,
+) -> wire.Json:  # fmt: skip
     return wire.model_info(
-        repo,
-        commit_id=revision.commit_id,
-        modified=revision.created_at,
-        card=summaries.card_of(session, revision.id),
-        tags=summaries.tags_of(session, [revision.id]).get(revision.id, []),
-        adapters=facts_of_all(session, revision),
-        **more,
+        repo, commit_id=revision.commit_id, modified=revision.created_at, card=card, tags=tags, adapters=found, **more
     )

@@ -13,7 +13,7 @@ from hub.actions import repos as repo_actions
 from hub.errors import SignInFirst, UsageError
 from hub.hf import wire
 from hub.server import BaseUrl, CallerDep, ServerDep
-from storage import access_requests, accounts, repo_listing, repo_sizes, revisions
+from storage import access_requests, accounts, repo_listing, repo_sizes
 from storage.errors import AlreadyExists
 from storage.repo_listing import RepoFilter
 
@@ -169,7 +169,7 @@ def _repositories(server: ServerDep, caller: CallerDep, namespace: str) -> list[
         return [
             {
                 "id": one.repo.full_name, "type": "model", "visibility": one.repo.visibility,
-                "updatedAt": wire.date(revisions.by_id(session, one.revision_id).created_at),
+                "updatedAt": wire.date(one.revision.created_at),
                 "storage": held.get(one.repo.id, 0), "storagePercent": 100 * held.get(one.repo.id, 0) / in_all,
             }
             for one in found

@@ -11,12 +11,15 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from hub import access
+from hub.access import Caller
 from hub.errors import EntryNotFound, UsageError
 from hub.hf import wire
 from hub.hf.found import flag, page_of, parents_of, revision_of
+from hub.hf.mirrored import MirroredDep
 from hub.server import BaseUrl, CallerDep, Server, ServerDep
 from storage import revisions
 from storage.revisions import File, Revision
+from storage.upstream import UpstreamRevision
 
 router = APIRouter()
 
@@ -28,22 +31,22 @@ MAX_HISTORY = 500
 @router.get("/api/models/{ns:quoted}/{name:quoted}/tree/{rev:quoted}")
 def tree(
     ns: str, name: str, rev: str, request: Request, response: Response, server: ServerDep, caller: CallerDep,
-    base_url: BaseUrl,
+    base_url: BaseUrl, mirrored: MirroredDep,
 ) -> Sequence[wire.Json]:  # fmt: skip
-    return _tree(ns, name, rev, "", request, response, server, caller, base_url)
+    return _tree(ns, name, rev, "", request, response, server, caller, base_url, mirrored)
 
 
 @router.get("/api/models/{ns:quoted}/{name:quoted}/tree/{rev:quoted}/{path:rest}")
 def subtree(
     ns: str, name: str, rev: str, path: str, request: Request, response: Response, server: ServerDep,
-    caller: CallerDep, base_url: BaseUrl,
+    caller: CallerDep, base_url: BaseUrl, mirrored: MirroredDep,
 ) -> Sequence[wire.Json]:  # fmt: skip
-    return _tree(ns, name, rev, path.strip("/"), request, response, server, caller, base_url)
+    return _tree(ns, name, rev, path.strip("/"), request, response, server, caller, base_url, mirrored)
 
 
 @router.post("/api/models/{ns:quoted}/{name:quoted}/paths-info/{rev:quoted}")
 async def paths_info(
-    ns: str, name: str, rev: str, request: Request, server: ServerDep, caller: CallerDep
+    ns: str, name: str, rev: str, request: Request, server: ServerDep, caller: CallerDep, mirrored: MirroredDep
 ) -> list[wire.Json]:
     """A form from the Python client, JSON from others. Unknown paths are left out of the answer."""
     body = await request.body()
@@ -54,6 +57,8 @@ async def paths_info(
     else:
         form = parse_qs(body.decode("utf-8", "replace"))
         paths, expand = form.get("paths", []), form.get("expand", ["false"])[-1].lower() in ("true", "1")
+    if mirrored is not None:
+        return _named(mirrored.files, paths)
     return await run_in_threadpool(_paths_info, server, caller, (ns, name, rev), paths, expand)
 
 
@@ -74,25 +79,38 @@ def _paths_info(
     with server.home.read() as session:
         repo = access.visible_repo(session, caller, where[0], where[1])
         revision = revision_of(session, repo, where[2])
-        files = revisions.files_of(session, revision)
-        entries = {entry["path"]: entry for entry in _entries(files, "", recursive=True)}
-        found = [entries[path] for path in dict.fromkeys(p.strip("/") for p in paths) if path in entries]
+        found = _named(revisions.files_of(session, revision), paths)
         return _with_last_commit(session, revision, found) if expand else found
 
 
+def _named(files: Sequence[File], paths: Iterable[str]) -> list[wire.Json]:
+    entries = {entry["path"]: entry for entry in _entries(files, "", recursive=True)}
+    return [entries[path] for path in dict.fromkeys(p.strip("/") for p in paths) if path in entries]
+
+
 def _tree(
-    ns: str, name: str, rev: str, folder: str, request: Request, response: Response, server: ServerDep,
-    caller: CallerDep, base_url: BaseUrl,
+    ns: str, name: str, rev: str, folder: str, request: Request, response: Response, server: Server,
+    caller: Caller, base_url: str, mirrored: UpstreamRevision | None,
 ) -> Sequence[wire.Json]:  # fmt: skip
+    size = server.settings.page_size
+    if mirrored is not None:
+        entries = _listed(mirrored, mirrored.files, folder, request)
+        return page_of(entries, request, response, base_url=base_url, size=size)
     with server.home.read() as session:
         repo = access.visible_repo(session, caller, ns, name)
         revision = revision_of(session, repo, rev)
-        files = revisions.files_of(session, revision)
-        entries = _entries(files, folder, recursive=flag(request, "recursive"))
-        if folder and not entries:
-            raise EntryNotFound(f"{repo.full_name}@{rev} has no folder {folder!r}.", commit_id=revision.commit_id)
-        page = page_of(entries, request, response, base_url=base_url, size=server.settings.page_size)
+        entries = _listed(revision, revisions.files_of(session, revision), folder, request)
+        page = page_of(entries, request, response, base_url=base_url, size=size)
         return _with_last_commit(session, revision, page) if flag(request, "expand") else page
+
+
+def _listed(
+    revision: Revision | UpstreamRevision, files: Sequence[File], folder: str, request: Request
+) -> list[wire.Json]:
+    entries = _entries(files, folder, recursive=flag(request, "recursive"))
+    if folder and not entries:
+        raise EntryNotFound(f"There is no folder {folder!r} at {revision.commit_id}.", commit_id=revision.commit_id)
+    return entries
 
 
 def _entries(files: Sequence[File], folder: str, *, recursive: bool) -> list[wire.Json]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from hub import access
+from hub import access, leftovers
 from hub.actions import commit as commit_action
 from hub.actions import uploads
 from hub.body import with_body
@@ -49,7 +48,7 @@ def write_token(
         commit_action.require_push(caller, repo, rev, as_pull_request=flag(request, "create_pr"))
         tenant = commit_action.tenant_of(caller, repo)
         uploads.check_room(session, server.settings, tenant, coming=0)
-    _sweep(server)
+    leftovers.sweep(server.home.directory, older_than=leftovers.seconds_in_use(server.settings))
     claims = {"account": caller.name, "repo": repo.uuid, "tenant": tenant}
     seconds = server.settings.upload_seconds
     token = sign(server.key, claims, purpose=PURPOSE, seconds=seconds)
@@ -150,12 +149,3 @@ def _check_room(server: Server, folder: Path, claims: dict[str, Any]) -> None:
         raise TooLarge(f"An upload may bring {server.settings.max_file_bytes} bytes at once.")
     with server.home.read() as session:
         uploads.check_room(session, server.settings, claims["tenant"], coming=held)
-
-
-def _sweep(server: Server) -> None:
-    """Sessions and parts that no token can reach any more."""
-    limit = time.time() - max(3 * server.settings.upload_seconds, 6 * 3600)
-    for place in (server.scratch / "xet", server.scratch / "lfs"):
-        for folder in place.glob("*"):
-            if folder.stat().st_mtime < limit:
-                shutil.rmtree(folder, ignore_errors=True)

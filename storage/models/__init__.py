@@ -14,10 +14,12 @@ from storage.models.repo import RepoRow
 from storage.models.revision import RevisionRow, RevisionTagRow
 from storage.models.schema import Record
 from storage.models.search import SearchRow, TrialRow
+from storage.models.upstream import UpstreamFileRow, UpstreamRefRow, UpstreamRevisionRow
 
 __all__ = [
     "AccessRequestRow", "AccountRow", "AdapterRow", "AdapterTagRow", "AliasEventRow", "AliasProtectionRow", "AliasRow",
     "BaseNameRow", "BaseRow", "BlobRow", "BlobUseRow", "CompositionParentRow", "CompositionRow", "FileRow",
     "MembershipRow", "PullRequestRow", "Record", "RefRow", "RepoLikeRow", "RepoRedirectRow", "RepoRow", "RevisionRow",
-    "RevisionTagRow", "SearchRow", "ServerKeyRow", "TokenRow", "TrialRow", "VersionTombstoneRow",
+    "RevisionTagRow", "SearchRow", "ServerKeyRow", "TokenRow", "TrialRow", "UpstreamFileRow",
+    "UpstreamRefRow", "UpstreamRevisionRow", "VersionTombstoneRow",
 ]  # fmt: skip
