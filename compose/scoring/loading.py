@@ -27,8 +27,8 @@ from ..errors import BaseModelError
 from ..examples import Examples
 from ..stack import stack_adapters
 from .causal import CausalScorer
+from .chunks import DEFAULT_TOKEN_BUDGET
 from .label_matching import LabelMatchingScorer
-from .population import DEFAULT_TOKEN_BUDGET
 from .protocol import Scorer
 from .seq2seq import Seq2SeqScorer
 

@@ -53,7 +53,6 @@ from scoring_speed.shapes import (
 )
 
 from compose.device import has_bfloat16
-from compose.examples import Examples
 from compose.peft_files import read_adapter
 from compose.scoring import LoadedBase, Scorer, make_scorer
 from compose.stack import stack_adapters
