@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .adapter import Factors, LoraAdapter
 from .errors import IncompatibleAdapters
@@ -83,18 +84,26 @@ def elementwise_stack(
         slots[module] = _Slot(size_a, size_b, rank, in_features, out_features)
         size_a += rank * in_features
         size_b += rank * out_features
-    matrix = torch.zeros(len(folded), size_a + size_b, dtype=dtype)
+    matrix = torch.empty(len(folded), size_a + size_b, dtype=dtype)
     for row, adapter in zip(matrix, folded, strict=True):
-        for module, factors in adapter.modules.items():
-            slot, rank = slots[module], factors.rank
-            a = row[slot.start_a : slot.start_a + slot.rank * slot.in_features].view(slot.rank, slot.in_features)
-            start_b = size_a + slot.start_b
-            b = row[start_b : start_b + slot.rank * slot.out_features].view(slot.out_features, slot.rank)
-            a[:rank] = factors.A
-            b[:, :rank] = factors.B
+        _fill(row, adapter, slots)
     names = tuple(adapter.name for adapter in folded)
     matrix = matrix.to(device)
     return _ElementwiseStack(method, params, names, shapes, matrix, size_a, slots, weight_of_a, weight_of_b)
+
+
+def _fill(row: Tensor, adapter: LoraAdapter, slots: Mapping[str, _Slot]) -> None:
+    """All A's, then all B's, in one copy; padded with zeros where a module is missing or has a smaller rank."""
+    parts: list[Tensor] = []
+    for module, slot in slots.items():
+        found = adapter.modules.get(module)
+        a = row.new_zeros(slot.rank, slot.in_features) if found is None else found.A
+        parts.append(functional.pad(a, (0, 0, 0, slot.rank - len(a))) if len(a) < slot.rank else a)
+    for module, slot in slots.items():
+        found = adapter.modules.get(module)
+        b = row.new_zeros(slot.out_features, slot.rank) if found is None else found.B
+        parts.append(functional.pad(b, (0, slot.rank - b.shape[1])) if b.shape[1] < slot.rank else b)
+    torch.cat([part.reshape(-1).to(row.dtype) for part in parts], out=row)
 
 
 def fold_balanced(adapter: LoraAdapter, *, sign_on_a: bool = False) -> LoraAdapter:
@@ -113,10 +122,14 @@ def fold_compat(adapters: Sequence[LoraAdapter]) -> list[LoraAdapter]:
     host = adapters[0]
     for adapter in adapters[1:]:
         _same_layout(host, adapter)
-    return [
-        replace(a, modules={m: Factors(f.A, host.modules[m].scaling * f.B) for m, f in a.modules.items()})
-        for a in adapters
-    ]
+    scalings = [host.modules[module].scaling for module in host.modules]
+    folded = []
+    for adapter in adapters:
+        own = [adapter.modules[module] for module in host.modules]
+        scaled = torch._foreach_mul([f.B for f in own], scalings)  # one call for hundreds of small products
+        modules = {m: Factors(f.A, b) for m, f, b in zip(host.modules, own, scaled, strict=True)}
+        folded.append(replace(adapter, modules=modules))
+    return folded
 
 
 def _same_layout(host: LoraAdapter, adapter: LoraAdapter) -> None:
