@@ -82,14 +82,14 @@ def _forward(
         q = layer.q(hidden_states).view(rows * queries, heads, width).transpose(0, 1)
         moved = torch.bmm(q, layer.k.weight.view(heads, width, -1))
         if key is not None:
-            moved = _plus(moved, q, key[1].unflatten(1, (heads, width)), key[0], candidates)
+            moved = _plus(moved, q, key[1].reshape(candidates, heads, width, -1), key[0], candidates)
         moved = moved.view(heads, rows, queries, -1).transpose(0, 1).reshape(rows, heads * queries, -1)
         scores = torch.bmm(moved, states.transpose(1, 2)).view(rows, heads, queries, -1)
         seen = torch.bmm(_softmax(scores, mask).view(rows, heads * queries, -1), states)
         seen = seen.view(rows, heads, queries, -1).transpose(0, 1).reshape(heads, rows * queries, -1)
         found = torch.bmm(seen, layer.v.weight.view(heads, width, -1).transpose(1, 2))
         if value is not None:
-            back = value[1].unflatten(1, (heads, width)).transpose(2, 3)
+            back = value[1].reshape(candidates, heads, width, -1).transpose(2, 3)
             found = _plus(found, seen, value[0].transpose(1, 2), back, candidates)
         return layer.o(found.transpose(0, 1).reshape(rows, queries, heads * width)), None, None
 

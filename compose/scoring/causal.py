@@ -21,7 +21,6 @@ from torch import Tensor
 from ..errors import BadExamples
 from ..examples import Examples
 from ..mixed_factors import Stack
-from .chunks import DEFAULT_TOKEN_BUDGET
 from .generation import greedy
 from .output_layer import output_only_at, places_of, wanted_logits
 from .population import Population, PopulationScorer
@@ -38,7 +37,7 @@ class CausalScorer(PopulationScorer):
         *,
         examples: Examples,
         stack: Stack,
-        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        token_budget: int | None = None,
         max_new_tokens: int | None = None,
         base_name: str = "the base model",
     ) -> None:

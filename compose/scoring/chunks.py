@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 Lengths = Sequence[tuple[int, ...]]
 """Per example its lengths in tokens: (input, output) for an encoder-decoder, (input + output,) for a causal model."""
 
-DEFAULT_TOKEN_BUDGET = 1024
+CPU_TOKENS = 1024
 """Tokens per forward. On a CPU 500 to 1500 are best: smaller ones re-read the weights, larger ones leave the cache."""
+
+GPU_TOKENS = (4096, 1 << 17)
+"""The least and the most on a GPU, whatever its memory."""
+
+
+def default_token_budget(model: Any) -> int:
+    """Tokens per forward on the device of `model`: CPU_TOKENS, or what half of a GPU's free memory holds, as a power of
+    two, so that two runs on one machine cut alike."""
+    device = next(model.parameters()).device
+    if device.type != "cuda":
+        return CPU_TOKENS
+    free, _ = torch.cuda.mem_get_info(device)
+    return tokens_within(free // 2, model)
+
+
+def tokens_within(memory: int, model: Any) -> int:
+    """How many tokens of hidden states and what a layer makes of them fit into `memory` bytes: about 16 times the
+    widest layer's output per token. The logits of label tokens are few and not counted."""
+    widest: int = max((p.shape[0] for p in model.parameters() if p.ndim == 2 and p.shape[0] < 1 << 16), default=1024)
+    per_token: int = 16 * widest * next(model.parameters()).element_size()
+    fitting = max(1, memory // per_token)
+    least, most = GPU_TOKENS
+    return max(least, min(most, 1 << (fitting.bit_length() - 1)))
 
 
 def at_once(candidates: int, lengths: Lengths, token_budget: int) -> int:

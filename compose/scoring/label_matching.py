@@ -19,7 +19,6 @@ from torch.nn import functional
 from ..errors import BadExamples
 from ..examples import Examples, default_labels
 from ..mixed_factors import Stack
-from .chunks import DEFAULT_TOKEN_BUDGET
 from .population import Population, PopulationScorer
 from .tokens import check_tokens, pad_rows, pad_token
 
@@ -37,7 +36,7 @@ class LabelMatchingScorer(PopulationScorer):
         labels: Mapping[str, str] | None = None,
         temperature: float = 20.0,
         max_length: int = 56,
-        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        token_budget: int | None = None,
         base_name: str = "the base model",
     ) -> None:
         self._model, self._tokenizer = model, tokenizer

@@ -27,7 +27,6 @@ from ..errors import BaseModelError
 from ..examples import Examples
 from ..stack import stack_adapters
 from .causal import CausalScorer
-from .chunks import DEFAULT_TOKEN_BUDGET
 from .label_matching import LabelMatchingScorer
 from .protocol import Scorer
 from .seq2seq import Seq2SeqScorer
@@ -114,7 +113,7 @@ def make_scorer(
     method: str = "lorahub",
     params: Mapping[str, object] | None = None,
     labels: Mapping[str, str] | None = None,
-    token_budget: int = DEFAULT_TOKEN_BUDGET,
+    token_budget: int | None = None,
     max_new_tokens: int | None = None,
 ) -> Scorer:
     """The scorer for the base's kind. `params` are the method's, such as {"fold": "lorahub-compat"}; `labels` (label ->

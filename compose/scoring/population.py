@@ -19,7 +19,7 @@ from ..batched_model import BatchedModel
 from ..errors import BaseModelError
 from ..lower_layers import LowerLayers, repeat_rows
 from ..mixed_factors import Stack
-from .chunks import DEFAULT_TOKEN_BUDGET, Lengths, at_once, forward_cost, group_examples, out_of_memory
+from .chunks import Lengths, at_once, default_token_budget, forward_cost, group_examples, out_of_memory
 
 T = TypeVar("T")
 Work = Callable[[Sequence[int], int], Sequence[T]]
@@ -32,12 +32,10 @@ LossWork = Callable[[Sequence[int], int], Tensor]
 class Population:
     """A base model and a stack of adapters, ready to run K mixes at once."""
 
-    def __init__(
-        self, model: nn.Module, stack: Stack, *, token_budget: int = DEFAULT_TOKEN_BUDGET, base_name: str
-    ) -> None:
+    def __init__(self, model: nn.Module, stack: Stack, *, token_budget: int | None = None, base_name: str) -> None:
         self.model = model
         self.stack = stack
-        self.token_budget = token_budget
+        self.token_budget = token_budget or default_token_budget(model)
         self.base_name = base_name
         self._batched = BatchedModel(model, stack.module_shapes, base_name=base_name)
         self.lower = LowerLayers(model, stack.module_shapes)

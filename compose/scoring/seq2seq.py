@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ..examples import Examples
 from ..mixed_factors import Stack
-from .chunks import DEFAULT_TOKEN_BUDGET
 from .generation import greedy
 from .output_layer import output_only_at, places_of, wanted_logits
 from .population import Population, PopulationScorer
@@ -33,7 +32,7 @@ class Seq2SeqScorer(PopulationScorer):
         *,
         examples: Examples,
         stack: Stack,
-        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        token_budget: int | None = None,
         max_new_tokens: int | None = None,
         base_name: str = "the base model",
     ) -> None:

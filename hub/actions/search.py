@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from compose.errors import BadExamples
+from compose.errors import BadExamples, SearchError
 from compose.examples import Example, Examples, read_examples, read_labels
+from compose.objective import DEFAULT_L1, LORAHUB_OBJECTIVE, default_objective
 from compose.search import LORAHUB, check_settings
 from compose.search import finish as finish_search
 from compose.search import search as search_weights
@@ -44,6 +45,10 @@ class SearchOptions:
     bounds: tuple[float, float] | None = None
     l1: float | None = None
     device: str = "cpu"
+    dtype: str = "float32"
+    """Of the base while it is searched; what `auto` stands for is settled before the search is stored."""
+    chunk_tokens: int | None = None
+    """Tokens per forward; None: the scorer's default."""
 
     def merge_params(self) -> dict[str, Any]:
         """The method's parameters; the lorahub preset brings its own fold."""
@@ -111,7 +116,7 @@ def new_plan(
         labels=read_labels(labels) if isinstance(labels, Path) else labels,
         into=into,
         base=_base_for(home, parts, base, allow_unbound=allow_unbound),
-        options=chosen,
+        options=_settled(chosen),
         notes=notes,
     )
 
@@ -132,6 +137,17 @@ def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
         from compose.device import check_device
 
         check_device(options.device)
+    if options.chunk_tokens is not None and options.chunk_tokens < 1:
+        raise SearchError(f"{options.chunk_tokens} tokens per forward", remedy="--chunk-tokens 1024")
+
+
+def _settled(options: SearchOptions) -> SearchOptions:
+    """With the dtype that `auto` means on this machine, so that a resumed search goes on as it began."""
+    if options.dtype == "float32":
+        return options
+    from compose.device import scoring_dtype
+
+    return replace(options, dtype=scoring_dtype(options.dtype, options.device))
 
 
 def stored_plan(home: Home, uuid: str) -> SearchPlan:
@@ -189,6 +205,9 @@ def run(
             workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
             l1=options.l1, replay=plan.replay, on_trial=recorder.record,
         )  # fmt: skip
+        if not result.stopped and options.dtype != "float32":
+            del scorer  # one base model in memory at a time
+            result = _decided_in_float32(plan, result)
         composed = None if result.stopped else _publish(home, plan, result)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt) or stop()
@@ -279,7 +298,7 @@ def _scorer(plan: SearchPlan) -> Any:
         raise UnknownBase(
             f"the files of the base model {plan.base.name} are not on this machine", remedy="--base FOLDER"
         )
-    base = load_base(plan.base.directory, device=plan.options.device)
+    base = load_base(plan.base.directory, dtype=plan.options.dtype, device=plan.options.device)
     if plan.labels and base.kind != "encoder":
         raise BadExamples(f"{plan.base.name} generates text, so labels are not used", remedy="leave --labels out")
     return make_scorer(
@@ -289,7 +308,19 @@ def _scorer(plan: SearchPlan) -> Any:
         method=plan.options.method,
         params=plan.options.merge_params(),
         labels=plan.labels,
+        token_budget=plan.options.chunk_tokens,
     )
+
+
+def _decided_in_float32(plan: SearchPlan, result: SearchResult) -> SearchResult:
+    from compose.finalists import rescored
+
+    options = plan.options
+    fine = _scorer(replace(plan, options=replace(options, dtype="float32")))
+    objective = (
+        LORAHUB_OBJECTIVE if options.preset else default_objective(DEFAULT_L1 if options.l1 is None else options.l1)
+    )
+    return rescored(result, fine, objective, coarse=options.dtype)
 
 
 def _publish(home: Home, plan: SearchPlan, result: SearchResult) -> Composed | None:
