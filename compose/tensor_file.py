@@ -7,7 +7,7 @@ written to later cannot change, or end, what was read.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +33,15 @@ class TensorFile:
         if any(header.start + header.size > len(raw) for header in headers.values()):
             raise MalformedAdapter(f"{owner}: {path.name} became shorter while it was read", remedy="read it again")
         self._bytes = torch.from_numpy(raw)
-        self._cleared = self._all_finite()
+        self._checked = self._all_at_once()
 
     def tensor(self, key: str) -> Tensor:
         """In float32; NaN or an infinity in the file, or a float64 too large for float32, is an error."""
         header = self._headers[key]
+        if key in self._checked:
+            return self._checked[key].view(header.shape)
         values = self._view(header.dtype, header.start, header.size).view(header.shape).to(torch.float32)
-        if not self._cleared and not torch.isfinite(values).all():
+        if not torch.isfinite(values).all():
             kind = "NaN" if torch.isnan(values).any() else "infinite values"
             raise MalformedAdapter(
                 f"{self._owner}: tensor {key} holds {kind}", remedy="train again; this adapter diverged"
@@ -51,11 +53,15 @@ class TensorFile:
         part = self._bytes[start : start + size]
         return (part if start % wanted.itemsize == 0 else part.clone()).view(wanted)
 
-    def _all_finite(self) -> bool:
-        """Whether one sum shows that no tensor holds NaN or an infinity; false where it cannot tell."""
+    def _all_at_once(self) -> dict[str, Tensor]:
+        """Every tensor, flat, where one dtype makes one sum show that none holds NaN or an infinity; else nothing."""
         dtypes = {header.dtype for header in self._headers.values()}
         if len(dtypes) != 1 or not dtypes <= set(_SUMMED):
-            return False
-        start = min(header.start for header in self._headers.values())
-        end = max(header.start + header.size for header in self._headers.values())
-        return isfinite(float(self._view(dtypes.pop(), start, end - start).sum(dtype=torch.float32)))
+            return {}
+        keys = sorted(self._headers, key=lambda key: self._headers[key].start)
+        start = self._headers[keys[0]].start
+        sizes = [prod(self._headers[key].shape) for key in keys]
+        values = self._view(dtypes.pop(), start, sum(self._headers[key].size for key in keys)).to(torch.float32)
+        if not isfinite(float(values.sum())):
+            return {}
+        return dict(zip(keys, torch.split(values, sizes), strict=True))
