@@ -149,6 +149,12 @@ def _layer_of(model: nn.Module, path: str) -> tuple[str, int] | None:
     return match[1], int(match[2])
 
 
+def decoder_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers of a model that is one stack of them; empty where there are several stacks or none."""
+    stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return list(stacks[0]) if len(stacks) == 1 else []
+
+
 def _call(model: nn.Module, name: str) -> object:
     found: Any = getattr(model, name, None)
     return found() if found is not None else None

@@ -22,6 +22,7 @@ from ..errors import BadExamples
 from ..examples import Examples
 from ..mixed_factors import Stack
 from .generation import greedy
+from .last_layer import LastLayer
 from .output_layer import output_only_at, places_of, wanted_logits
 from .population import Population, PopulationScorer
 from .tokens import Padded, attention_mask, check_tokens, encode_output, mean_token_losses, pad_rows, pad_token
@@ -53,6 +54,9 @@ class CausalScorer(PopulationScorer):
         self._takes_positions = "position_ids" in parameters
         self._batches: dict[tuple[int, ...], tuple[dict[str, Any], Tensor, Padded]] = {}
         self._pads = self._takes_positions and self._pads_well()
+        self._last = LastLayer(model)
+        if self._last.cuts and not self._cuts_well():
+            self._last.forget()
 
     @property
     def token_counts(self) -> NDArray[np.int64]:
@@ -69,7 +73,7 @@ class CausalScorer(PopulationScorer):
     def _losses(self, group: Sequence[int], candidates: int) -> Tensor:
         inputs, wanted, labels = self._batch(tuple(group))
         places = places_of(wanted, candidates)
-        with output_only_at(self._model, places):
+        with self._last.only_at(places), output_only_at(self._model, places):
             output = self._population.call(group, candidates, inputs)
         return mean_token_losses(wanted_logits(output.logits, places), labels)
 
@@ -97,6 +101,17 @@ class CausalScorer(PopulationScorer):
         padded = pad_rows(row, value=pad, left=True, extra=2, device=device)
         with torch.inference_mode():
             truth, found = (self._model(**self._inputs(rows)).logits[:, -width - 1 : -1] for rows in (plain, padded))
+        return _same(found, truth)
+
+    def _cuts_well(self) -> bool:
+        """Whether the base, tried on one row, gives the same logits with its last layer cut down as without."""
+        shortest = min(range(len(self._rows)), key=lambda i: len(self._rows[i]))
+        inputs, wanted, _ = self._batch((shortest,))
+        places = places_of(wanted, 1)
+        with torch.inference_mode():
+            truth = wanted_logits(self._model(**inputs).logits, places)
+            with self._last.only_at(places), output_only_at(self._model, places):
+                found = self._model(**inputs).logits
         return _same(found, truth)
 
     def _texts(self, group: Sequence[int], candidates: int) -> list[str]:

@@ -25,7 +25,9 @@ def output_only_at(model: Any, places: Tensor) -> Iterator[None]:
 
     def cut(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden: Tensor = inputs[0]
-        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, places), *inputs[1:])
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        already = len(rows) == len(places)  # the last layer was cut down to them
+        return (rows if already else rows.index_select(0, places), *inputs[1:])
 
     handle = head.register_forward_pre_hook(cut)
     try:

@@ -135,6 +135,37 @@ def test_the_output_layer_sees_only_places_where_a_label_is_predicted(
     assert sum(calls.rows) == len(WEIGHTS) * int(scorer.token_counts.sum())
 
 
+# --- last layer -----------------------------------------------------------------------------------------------------
+
+
+def test_a_llama_s_last_layer_ends_where_no_label_is_predicted(families: Any, examples: Examples) -> None:
+    family = families["llama"]
+    base = family.base()
+    names = tuple(path for path, module in base.model.named_modules() if isinstance(module, nn.Linear))
+    adapters = replace(family, targets=names).adapters(base.model, scalings=(0.5,))
+    expected: Any = scorer_of(base, adapters, examples)
+    expected._last.forget()
+    scorer: Any = scorer_of(base, adapters, examples)
+    first, last = (Calls(base.model.model.layers[i].mlp.down_proj) for i in (0, 1))
+    found = scorer.example_losses(WEIGHTS)
+    assert sum(last.rows) == len(WEIGHTS) * int(scorer.token_counts.sum()) < sum(first.rows)
+    close(found, expected.example_losses(WEIGHTS))
+
+
+def test_a_last_layer_that_does_more_is_not_cut(families: Any, examples: Examples) -> None:
+    family = families["llama"]
+    base = family.base()
+    plain: Any = scorer_of(base, family.adapters(base.model, scalings=(0.5,)), examples)
+    assert plain._last.cuts
+    layer = base.model.model.layers[1]
+    own = type(layer).forward
+    scaled = type("Scaled", (type(layer),), {"forward": lambda self, *a, **k: 0.5 * own(self, *a, **k)})
+    layer.__class__ = scaled
+    scorer: Any = scorer_of(base, family.adapters(base.model, scalings=(0.5,)), examples)
+    assert not scorer._last.cuts
+    assert np.isfinite(scorer.example_losses(WEIGHTS)).all()
+
+
 # --- cross-attention ------------------------------------------------------------------------------------------------
 
 
