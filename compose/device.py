@@ -1,4 +1,4 @@
-"""Whether torch can compute on a device, asked before anything slow is loaded."""
+"""What torch can compute with on a device, asked before anything slow is loaded."""
 
 from __future__ import annotations
 
@@ -29,3 +29,16 @@ def has_bfloat16(device: str) -> bool:
     # older torch cannot tell: then float32 is the safe answer
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+DTYPES = ("float32", "bfloat16", "auto")
+
+
+def scoring_dtype(wanted: str, device: str) -> str:
+    """The number format to score in: `auto` is bfloat16 where `device` computes in it, else float32. `BaseModelError`
+    for another name."""
+    if wanted not in DTYPES:
+        raise BaseModelError(f"there is no dtype {wanted!r} to score in", remedy=f"use --dtype {' or '.join(DTYPES)}")
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if has_bfloat16(device) else "float32"

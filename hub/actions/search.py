@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 from compose.contributions import Explanation, explain
+from compose.errors import SearchError
 from compose.examples import Examples, examples_of, read_examples, read_labels
+from compose.objective import DEFAULT_L1, LORAHUB_OBJECTIVE, default_objective
 from compose.pareto import Tradeoff
 from compose.search import LORAHUB, check_settings
 from compose.search import finish as finish_search
@@ -56,6 +58,10 @@ class SearchOptions:
     """Of generated answers; None: the longest output of the examples."""
     guard_tolerance: float = 0.0
     """How much the guard set's mean loss may rise, in nats."""
+    dtype: str = "float32"
+    """Of the base while it is searched; what `auto` stands for is settled before the search is stored."""
+    chunk_tokens: int | None = None
+    """Tokens per forward; None: the scorer's default."""
 
     def merge_params(self) -> dict[str, Any]:
         """The method's parameters; the lorahub preset brings its own fold."""
@@ -146,7 +152,7 @@ def new_plan(
         labels=read_labels(labels) if isinstance(labels, Path) else labels,
         into=into,
         base=_base_for(home, parts, base, allow_unbound=allow_unbound),
-        options=chosen,
+        options=_settled(chosen),
         notes=(*notes, *usage_notes, *overlap_notes(parts, rows)),
         usage=usage,
         guard=read_examples(guard) if isinstance(guard, Path) else guard,
@@ -173,6 +179,17 @@ def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
         from compose.device import check_device
 
         check_device(options.device)
+    if options.chunk_tokens is not None and options.chunk_tokens < 1:
+        raise SearchError(f"{options.chunk_tokens} tokens per forward", remedy="--chunk-tokens 1024")
+
+
+def _settled(options: SearchOptions) -> SearchOptions:
+    """With the dtype that `auto` means on this machine, so that a resumed search goes on as it began."""
+    if options.dtype == "float32":
+        return options
+    from compose.device import scoring_dtype
+
+    return replace(options, dtype=scoring_dtype(options.dtype, options.device))
 
 
 def stored_plan(home: Home, uuid: str) -> SearchPlan:
@@ -228,6 +245,10 @@ def run(
         scorer = _scorer(plan)
         recorder.check()
         result = searched(plan, scorer, replay=plan.replay, on_batch=recorder.record)
+        if not result.stopped and plan.options.dtype != "float32":
+            del scorer  # one base model in memory at a time
+            scorer = scorer_of(replace(plan, options=replace(plan.options, dtype="float32")))
+            result = _decided_in_float32(plan.options, scorer, result)
         explanation = None if result.stopped else _explain(scorer, result)
         front = () if result.stopped else tradeoffs_of(scorer, result)
         recorder.check()
@@ -337,7 +358,7 @@ def _scorer(plan: SearchPlan) -> Any:
         raise UnknownBase(
             f"the files of the base model {plan.base.name} are not on this machine", remedy="--base FOLDER"
         )
-    base = load_base(plan.base.directory, device=plan.options.device)
+    base = load_base(plan.base.directory, dtype=plan.options.dtype, device=plan.options.device)
     make = partial(
         make_scorer,
         base,
@@ -345,6 +366,7 @@ def _scorer(plan: SearchPlan) -> Any:
         method=plan.options.method,
         params=plan.options.merge_params(),
         max_new_tokens=plan.options.max_new_tokens,
+        token_budget=plan.options.chunk_tokens,
     )
     return objective_of(plan, make, kind=base.kind, tokenizer=base.tokenizer)
 
@@ -352,6 +374,15 @@ def _scorer(plan: SearchPlan) -> Any:
 def scorer_of(plan: SearchPlan) -> Any:
     """The scorer that a search of `plan` uses; for those who score its mixes again."""
     return _scorer(plan)
+
+
+def _decided_in_float32(options: SearchOptions, fine: Any, result: SearchResult) -> SearchResult:
+    from compose.finalists import rescored
+
+    objective = (
+        LORAHUB_OBJECTIVE if options.preset else default_objective(DEFAULT_L1 if options.l1 is None else options.l1)
+    )
+    return rescored(result, fine, objective, coarse=options.dtype)
 
 
 def _explain(scorer: Any, result: SearchResult) -> Explanation:

@@ -45,9 +45,7 @@ def work_of(base: LoadedBase, inputs: Sequence[Sequence[int]], labels: Sequence[
     for ids, wanted in zip(inputs, labels, strict=True):
         seen: list[tuple[str, Any, int]] = []
         handles = [
-            module.register_forward_hook(
-                lambda m, args, _out, name=name, seen=seen: seen.append((name, m, args[0].shape[:-1].numel()))
-            )
+            module.register_forward_hook(_recorder(seen, name))
             for name, module in base.model.named_modules()
             if isinstance(module, torch.nn.Linear)
         ]
@@ -65,6 +63,13 @@ def work_of(base: LoadedBase, inputs: Sequence[Sequence[int]], labels: Sequence[
             if name.rpartition(".")[2] in targets:
                 adapted += 2.0 * rows * RANK * (module.in_features + module.out_features)
     return Work(gemms, adapted + attention)
+
+
+def _recorder(seen: list[tuple[str, Any, int]], name: str) -> Callable[..., None]:
+    def record(module: Any, inputs: tuple[torch.Tensor, ...], _output: object) -> None:
+        seen.append((name, module, inputs[0].shape[:-1].numel()))
+
+    return record
 
 
 def floor_seconds(

@@ -87,7 +87,7 @@ def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     words = {"<pad>": 0, "</s>": 1, **{str(i): i for i in range(2, vocabulary)}}
     inner = Tokenizer(models.WordLevel(words, unk_token="2"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="2")
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="</s>")
 
 
 def random_examples(shape: Shape, vocabulary: int) -> Examples:

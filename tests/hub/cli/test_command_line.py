@@ -14,7 +14,8 @@ import pytest
 Write = Callable[..., Path]
 Run = Callable[..., Any]
 ISSUE = {
-    "publish", "pull", "ls", "show", "compose", "search", "export", "promote", "rollback", "history", "delete", "db",
+    "publish", "pull", "ls", "show", "compose", "search", "bench", "export", "promote", "rollback", "history", "delete",
+    "db",
 }  # fmt: skip
 
 

@@ -1,0 +1,76 @@
+"""`bench`: how fast this machine scores mixes of given adapters, and which chunk is best."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hub.actions import search as search_action
+from hub.actions.bench import bench as run_bench
+from hub.address import parse_address
+from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
+from hub.cli.output import JsonOption, Output, facts_lines, table
+from hub.home import open_home
+from hub.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    app.command(cls=MixCommand)(bench)
+
+
+def bench(
+    adapters: Annotated[list[str], typer.Argument(metavar="NS/NAME[@REV]...", help="Adapters to mix.")],
+    *,
+    examples: Annotated[Path, typer.Option(help='Few-shot examples: JSONL of {"input", "output"}.')],
+    labels: Annotated[Path | None, typer.Option(help="Label matching: JSON file, label to text.")] = None,
+    base: Annotated[str, typer.Option(help="The base model: a folder, an address or a name.")] = "",
+    population: Annotated[int, typer.Option(min=1, help="Candidates scored at once.")] = 16,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each chunk size is timed.")] = 3,
+    method: MethodOption = "lorahub",
+    param: ParamOption = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    dtype: Annotated[
+        str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the device has it.")
+    ] = "float32",
+    chunk_tokens: Annotated[int | None, typer.Option(min=1, help="Only this many tokens per forward.")] = None,
+    allow_unbound: Annotated[
+        bool, typer.Option("--allow-unbound", help="Mix although the adapters' base identity is unknown or differs.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """How fast mixes are scored here: mixhub bench team/a team/b --base FOLDER --examples few.jsonl"""
+    out = Output(as_json=as_json)
+    with open_home(Settings()) as home:
+        plan = search_action.new_plan(
+            home,
+            [parse_address(a) for a in adapters],
+            examples,
+            labels=labels,
+            base=base,
+            allow_unbound=allow_unbound,
+            options=search_action.SearchOptions(
+                budget=len(adapters) + 2,
+                method=method,
+                params=method_params(method, param),
+                device=device,
+                dtype=dtype,
+                chunk_tokens=chunk_tokens,
+            ),
+        )
+        found = run_bench(plan, population=population, repeats=repeats)
+    split = ", ".join(f"{name} {share:.0%}" for name, share in found.split.items())
+    rate = f"{found.flop_per_second / 1e9:.1f} of {found.matmul_rate / 1e9:.1f} GFLOP/s"
+    facts = {
+        "candidates per second": f"{found.candidates_per_second:.3g} (population {population}, {plan.options.dtype})",
+        "a step": split,
+        "matrix products": f"{found.share_of_matmul_rate:.0%} of this machine's rate ({rate})",
+        "peak memory": f"{found.memory_bytes / 2**20:.0f} MiB",
+        "best chunk": f"--chunk-tokens {found.best_chunk}",
+    }
+    speeds = [(str(size), f"{speed:.3g}") for size, speed in found.by_chunk.items()]
+    right = ("tokens per forward", "candidates per second")
+    document = {**asdict(found), "dtype": plan.options.dtype, "share_of_matmul_rate": found.share_of_matmul_rate}
+    out.result(document, facts_lines(facts), "", table("", right, speeds, right=right))

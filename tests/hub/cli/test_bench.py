@@ -1,0 +1,76 @@
+"""`mixhub bench` and the number formats of a search, on a tiny base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compose import device
+from compose.errors import BaseModelError
+
+Write = Callable[..., Path]
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def two(mixhub: Run, write_lora: Write, tiny_t5: Path) -> None:
+    """team/a@v1 and team/b@v1, bound to one base."""
+    for seed, name in enumerate("ab", start=1):
+        assert mixhub("publish", write_lora(name, seed=seed, scale=0.2), f"team/{name}", "--base", tiny_t5).code == 0
+
+
+@pytest.mark.usefixtures("two")
+def test_bench_says_how_fast_mixes_are_scored_and_which_chunk_is_best(mixhub: Run, few_shot: Path) -> None:
+    command = ("bench", "team/a", "team/b", "--examples", few_shot, "--population", "3", "--repeats", "1")
+    found = mixhub(*command, "--json").json
+    assert found["candidates_per_second"] == max(found["by_chunk"].values()) > 0
+    assert str(found["best_chunk"]) in found["by_chunk"]
+    assert sum(found["split"].values()) == pytest.approx(1)
+    assert set(found["split"]) == {"merge", "forward", "output layer", "rest"}
+    assert all(share > 0 for share in found["split"].values())
+    assert found["flop_per_candidate"] > 0 and found["flop_per_second"] < found["matmul_rate"]
+    assert found["memory_bytes"] > 1 << 20
+    text = mixhub(*command, "--chunk-tokens", "64").out
+    assert "candidates per second" in text and "--chunk-tokens 64" in text
+
+
+@pytest.mark.usefixtures("two")
+def test_a_search_in_bfloat16_is_decided_in_float32(mixhub: Run, few_shot: Path) -> None:
+    command = ("search", "team/a", "team/b", "--examples", few_shot, "--budget", "6", "--json")
+    coarse, fine = mixhub(*command, "--dtype", "bfloat16", "--chunk-tokens", "64").json, mixhub(*command).json
+    assert any("Searched in bfloat16" in note for note in coarse["notes"])
+    assert not any("bfloat16" in note for note in fine["notes"])
+    base = next(trial for trial in fine["trials"] if trial["kind"] == "base")
+    rough = next(trial for trial in coarse["trials"] if trial["kind"] == "base")
+    assert rough["loss"] != base["loss"]
+    assert coarse["baselines"]["base"]["loss"] == pytest.approx(base["loss"], rel=1e-5)
+
+
+@pytest.mark.usefixtures("two")
+def test_auto_is_settled_before_the_search_is_stored(
+    mixhub: Run, few_shot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "has_bfloat16", lambda _device: True)
+    found = mixhub("search", "team/a", "team/b", "--examples", few_shot, "--budget", "5", "--dtype", "auto", "--json")
+    assert any("Searched in bfloat16" in note for note in found.json["notes"])
+
+
+@pytest.mark.usefixtures("two")
+def test_unknown_formats_and_chunks_are_refused(mixhub: Run, few_shot: Path) -> None:
+    ran = mixhub("search", "team/a", "--examples", few_shot, "--dtype", "int3")
+    assert ran.code != 0 and "there is no dtype 'int3'" in ran.err and "float32" in ran.err
+    assert mixhub("bench", "team/a", "--examples", few_shot, "--chunk-tokens", "0").code == 2
+
+
+@pytest.mark.parametrize(("has", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_is_bfloat16_where_the_device_computes_in_it(
+    has: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "has_bfloat16", lambda _device: has)
+    assert device.scoring_dtype("auto", "cpu") == expected
+    assert device.scoring_dtype("bfloat16", "cpu") == "bfloat16"
+    with pytest.raises(BaseModelError, match="no dtype"):
+        device.scoring_dtype("float8", "cpu")
