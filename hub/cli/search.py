@@ -14,6 +14,7 @@ from hub.cli.interrupts import Interrupts
 from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output
 from hub.cli.preselection import preselect
+from hub.cli.report import check_report_file, write_report
 from hub.cli.search_report import SearchProgress, report, tell_how_to_go_on
 from hub.errors import UsageError
 from hub.home import Home, open_home
@@ -57,10 +58,14 @@ def search(
     finish: Annotated[
         bool, typer.Option("--finish", help="With --resume: publish the best so far, without scoring.")
     ] = False,
+    report_file: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write one self-contained HTML page of the search.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search mixing weights: mixhub search team/a team/b team/c --examples few.jsonl --as team/new"""
     out = Output(as_json=as_json)
+    check_report_file(report_file)
     with open_home(Settings()) as home, Interrupts() as interrupts:
         if finish and not resume:
             raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
@@ -104,6 +109,8 @@ def search(
                 plan = replace(plan, preselection=selected.as_dict())
         interrupts.check()
         done = search_action.finish(home, plan) if finish else carry_out(out, home, plan, interrupts)
+        if done is not None and report_file is not None:
+            write_report(out, home, done.uuid, report_file)
     if done is not None:
         report(out, done)
     if done is None or done.result.stopped:
@@ -115,7 +122,7 @@ def refuse_other_options(ctx: typer.Context) -> None:
     given = [
         parameter.opts[0] if parameter.param_type_name == "option" else "adapters"
         for parameter in ctx.command.params
-        if parameter.name not in ("resume", "finish", "as_json")
+        if parameter.name not in ("resume", "finish", "report_file", "as_json")
         and parameter.name is not None
         and (source := ctx.get_parameter_source(parameter.name)) is not None
         and source.name == "COMMANDLINE"
