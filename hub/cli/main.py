@@ -13,7 +13,21 @@ from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from compose.errors import BadExamples, BadMethod, BadWeights, ComposeError, SearchError
-from hub.cli import accounts, adapters, aliases, bases, compose, database, demo, export, report, search, serve, verify
+from hub.cli import (
+    accounts,
+    adapters,
+    aliases,
+    bases,
+    compose,
+    database,
+    demo,
+    export,
+    report,
+    reproduce,
+    search,
+    serve,
+    verify,
+)
 from hub.cli.output import escape
 from hub.errors import HubError, UsageError
 from storage.errors import InvalidName, StorageError
@@ -46,7 +60,21 @@ def _root(
     """Global options come before the command."""
 
 
-for module in (adapters, compose, search, report, verify, export, aliases, bases, database, serve, accounts, demo):
+for module in (
+    adapters,
+    compose,
+    search,
+    report,
+    verify,
+    export,
+    aliases,
+    bases,
+    database,
+    serve,
+    accounts,
+    demo,
+    reproduce,
+):
     module.register(app)
 
 
