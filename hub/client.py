@@ -32,6 +32,7 @@ from hub.actions import verify as verify_action
 from hub.address import parse_address
 from hub.card_facts import UsageContract
 from hub.home import Home, open_home
+from hub.report.search_report import SearchReport, stored_report
 from hub.settings import Settings
 
 
@@ -155,6 +156,10 @@ class Hub:
     def finish(self, search: str) -> search_action.SearchDone:
         """End a stopped search with the best it has found so far, and publish that; nothing is scored."""
         return search_action.finish(self.home, search_action.stored_plan(self.home, search))
+
+    def report(self, search: str) -> SearchReport:
+        """What a search found, by its id; `hub.report.page.write_page` makes an HTML page of it."""
+        return stored_report(self.home, search)
 
     def verify(
         self,

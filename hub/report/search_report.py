@@ -118,6 +118,12 @@ class SearchReport:
         )
 
     @property
+    def held_out(self) -> list[Mapping[str, Any]]:
+        """What the gate compared on examples that the mix was not fitted to: name, loss, low and high end of each."""
+        gate = (self.result or {}).get("gate")
+        return list(gate.get("estimates", ())) if isinstance(gate, Mapping) else []
+
+    @property
     def notes(self) -> list[str]:
         return [str(note) for note in (self.result or {}).get("notes") or () if note != self.verdict]
 

@@ -14,6 +14,7 @@ import pytest
 
 from hub.actions.publish import publish
 from hub.address import parse_address as at
+from hub.client import Hub
 from hub.home import Home
 from hub.report.page import search_page
 from hub.report.search_report import SearchReport, stored_report
@@ -118,6 +119,16 @@ def test_a_search_that_kept_what_was_there_says_so_and_an_unfinished_one_too(rep
     assert "0 of 6 evaluations" in Page(search_page(replace(unfinished, trials=()))).text
 
 
+def test_what_a_gate_said_is_the_verdict_with_its_estimates(report: SearchReport) -> None:
+    estimates = [
+        {"name": "the mix", "loss": 1.25, "low": 1.0, "high": None},
+        {"name": "base", "loss": 2.0, "low": 1.9, "high": 2.1},
+    ]
+    gate = {"sentence": "Kept: the mix is ahead.", "estimates": estimates}
+    text = Page(search_page(replace(report, result={**(report.result or {}), "gate": gate}))).text
+    assert "Kept: the mix is ahead." in text and "1.2500 1.0000 to - base 2.0000 1.9000 to 2.1000" in text
+
+
 def test_the_commands_write_the_page_of_a_real_search(
     mixhub: Callable[..., Any], home: Home, write_lora: Write, few_shot: Path, tiny_t5: Path, tmp_path: Path
 ) -> None:
@@ -135,6 +146,8 @@ def test_the_commands_write_the_page_of_a_real_search(
     assert len(data["trials"]) == 10 and data["verdict"] == stored_report(home, uuid).verdict
     shown = mixhub("report", uuid).out
     assert data["verdict"].split(",")[0] in shown and "base" in shown
+    with Hub(home.directory) as hub:
+        assert hub.report(uuid) == stored_report(home, uuid)
     refused = mixhub(*words, "--report", tmp_path / "missing" / "page.html")
     assert refused.code == 2 and "cannot be written" in refused.err
     with pytest.raises(NotFound):
