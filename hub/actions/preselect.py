@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from hub.base_lookup import FoundBase, require_base
 from hub.bound_base import bound_base
 from hub.errors import UnknownBase, UsageError
 from hub.home import Home
+from hub.locate import locate
 from storage.adapter_search import AdapterFilter, FoundAdapter, find_adapters
 
 if TYPE_CHECKING:
@@ -119,9 +121,16 @@ def _reader(home: Home, base: Path) -> Callable[[str], LoraAdapter]:
 
     tensors = BaseWeights(base)
 
+    @cache  # a repo may hold hundreds of them, and listing its files takes longer than reading one
+    def checkout(repo: Address) -> Path:
+        with home.read() as session:
+            pinned = locate(session, repo)
+        return pinned.directory(home)
+
     def read(name: str) -> LoraAdapter:
-        [part] = pin_parts(home, [parse_address(name)])
-        return read_adapter(part.directory, name=name, base=tensors)
+        address = parse_address(name)
+        folder = checkout(replace(address, folder="")) / address.folder
+        return read_adapter(folder, name=name, base=tensors)
 
     return read
 
