@@ -36,6 +36,13 @@ def search(
         typer.Option(min=1, help="Search only the best N, each scored alone; without adapters: of all of --base."),
     ] = None,
     namespace: Annotated[str, typer.Option(help="With --select: only adapters of this namespace.")] = "",
+    encoder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --select: a sentence encoder, to score only adapters described like the examples.",
+        ),
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="Label matching: JSON file, label to text.")] = None,
     base: Annotated[str, typer.Option(help="The base model: a folder, an address or a name.")] = "",
     budget: Annotated[int, typer.Option(min=1, help="Evaluations in all, baselines included.")] = 40,
@@ -77,12 +84,15 @@ def search(
                 raise UsageError(
                     "adapters and --examples are needed", remedy="mixhub search ns/a ns/b --examples few.jsonl"
                 )
-            if namespace and (adapters or not select):
-                raise UsageError("--namespace goes with --select, without adapters", remedy="--select 20 --base NAME")
+            if (namespace and (adapters or not select)) or (encoder and not select):
+                raise UsageError(
+                    "--encoder goes with --select, --namespace with --select and no adapters",
+                    remedy="--select 20 --base NAME",
+                )
             addresses = [parse_address(a) for a in adapters or ()]
             selected = select and preselect(
                 out, home, addresses, examples, count=select, base=base, namespace=namespace, labels=labels,
-                device=device,
+                encoder=encoder, device=device,
             )  # fmt: skip
             plan = search_action.new_plan(
                 home,
