@@ -32,6 +32,7 @@ from hub.actions import verify as verify_action
 from hub.address import parse_address
 from hub.card_facts import UsageContract
 from hub.home import Home, open_home
+from hub.report.search_report import SearchReport, stored_report
 from hub.settings import Settings
 
 
@@ -121,18 +122,23 @@ class Hub:
         base: str = "",
         allow_unbound: bool = False,
         select: int | None = None,
+        encoder: str | Path | None = None,
         on_batch: Callable[[Progress], None] | None = None,
         **options: Any,
     ) -> search_action.SearchDone:
         """Search mixing weights on few-shot examples; `options` are those of `SearchOptions` (budget, seed, ...).
 
-        `select` searches only so many, the best alone, of `adapters` or, if that is empty, of all adapters of `base`.
+        `select` searches only so many, the best alone, of `adapters` or, if that is empty, of all adapters of `base`;
+        `encoder` is the folder of a sentence encoder, to score only those whose descriptions are like the examples.
         """
         rows = _examples(examples)
         addresses = [parse_address(address) for address in adapters]
         selected = None
         if select is not None:
-            selected = preselect_action.select(self.home, addresses, rows, count=select, base=base, labels=labels)
+            selected = preselect_action.select(
+                self.home, addresses, rows, count=select, base=base, labels=labels,
+                encoder=None if encoder is None else Path(encoder),
+            )  # fmt: skip
             addresses = list(selected.adapters)
         plan = search_action.new_plan(
             self.home,
@@ -155,6 +161,10 @@ class Hub:
     def finish(self, search: str) -> search_action.SearchDone:
         """End a stopped search with the best it has found so far, and publish that; nothing is scored."""
         return search_action.finish(self.home, search_action.stored_plan(self.home, search))
+
+    def report(self, search: str) -> SearchReport:
+        """What a search found, by its id; `hub.report.page.write_page` makes an HTML page of it."""
+        return stored_report(self.home, search)
 
     def verify(
         self,

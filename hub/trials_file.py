@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable
 from typing import Protocol
+
+from hub.finite import finite
 
 TRIALS_FILE = "mixhub_trials.jsonl"
 
@@ -33,8 +34,8 @@ def trials_text(trials: Iterable[AnyTrial]) -> str:
             "number": trial.number,
             "kind": trial.kind,
             "weights": list(trial.weights),
-            "loss": _finite(trial.loss),
-            "objective": _finite(trial.objective),
+            "loss": finite(trial.loss),
+            "objective": finite(trial.objective),
         }
         for trial in trials
     )
@@ -44,7 +45,3 @@ def trials_text(trials: Iterable[AnyTrial]) -> str:
 def digest(text: str) -> str:
     """sha256 (hex) of the file's text."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

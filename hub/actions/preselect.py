@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,19 @@ from compose.errors import UnsupportedAdapter
 from compose.examples import Examples, read_examples, read_labels
 from hub.actions.compose import pin_parts
 from hub.actions.search import SearchOptions
+from hub.actions.shortlist import shortlist
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
 from hub.bound_base import bound_base
 from hub.errors import UnknownBase, UsageError
 from hub.home import Home
+from hub.locate import locate
 from storage.adapter_search import AdapterFilter, FoundAdapter, find_adapters
 
 if TYPE_CHECKING:
     from compose.adapter import LoraAdapter
     from compose.preselect import Considered
+    from storage.adapters import AdapterFacts
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,15 @@ def select(
     base: str = "",
     namespace: str = "",
     labels: Path | Mapping[str, str] | None = None,
+    encoder: Path | None = None,
     options: SearchOptions | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Selected:
     """The best `count` of `addresses`, or, without any, of all adapters here that are bound to `base`, perhaps of one
     `namespace` only.
 
-    Each is scored alone by its few-shot loss, whatever the search minimises afterwards; nothing is stored.
+    Each is scored alone by its few-shot loss, whatever the search minimises afterwards; with `encoder`, the folder of a
+    sentence encoder, only those whose descriptions are most like the examples are. Nothing is stored.
     """
     candidates, found = _candidates(home, addresses, base=base, namespace=namespace)
     if found.directory is None:
@@ -61,27 +67,31 @@ def select(
 
     from compose.preselect import Considered, preselect
 
-    usable = [str(one) for one, refusal in candidates.items() if not refusal]
+    checkout = _checkout_of(home)
+    usable = {one: facts for one, (facts, refusal) in candidates.items() if not refusal}
+    listed, unlike = list(usable), list[Considered]()
+    if encoder is not None:
+        listed, unlike = shortlist(usable, checkout, rows, encoder, count=count, device=chosen.device)
     done = preselect(
-        usable, _reader(home, found.directory), _scorer(found.directory, rows, texts, chosen), count=count,
-        on_progress=on_progress,
+        [str(one) for one in listed], _reader(checkout, found.directory),
+        _scorer(found.directory, rows, texts, chosen), count=count, on_progress=on_progress,
     )  # fmt: skip
-    unusable = [Considered(str(one), False, None, refusal) for one, refusal in candidates.items() if refusal]
+    unusable = [Considered(str(one), False, None, refusal) for one, (_, refusal) in candidates.items() if refusal]
     kept = tuple(parse_address(name) for name in done.kept)
-    return Selected(kept, (*done.considered, *unusable), done.evaluations)
+    return Selected(kept, (*done.considered, *unlike, *unusable), done.evaluations)
 
 
 def _candidates(
     home: Home, addresses: Sequence[Address], *, base: str, namespace: str
-) -> tuple[dict[Address, str], FoundBase]:
-    """Address -> why it cannot take part, empty if it can; and the base to score on."""
+) -> tuple[dict[Address, tuple[AdapterFacts, str]], FoundBase]:
+    """Address -> facts, and why it cannot take part, empty if it can; and the base to score on."""
     if addresses:
-        identities = {part.facts.base_identity for part in pin_parts(home, addresses)} - {None}
-        if base:
-            return dict.fromkeys(addresses, ""), require_base(home, base)
-        if len(identities) != 1:
+        facts = {address: part.facts for address, part in zip(addresses, pin_parts(home, addresses), strict=True)}
+        identities = {one.base_identity for one in facts.values()} - {None}
+        if not base and len(identities) != 1:
             raise UnknownBase("the base model of these adapters is not known or not the same", remedy="--base NAME")
-        return dict.fromkeys(addresses, ""), bound_base(home, str(identities.pop()), option="--base FOLDER")
+        found = require_base(home, base) if base else bound_base(home, str(identities.pop()), option="--base FOLDER")
+        return {address: (one, _refusal(one)) for address, one in facts.items()}, found
     if not base:
         raise UsageError(
             "there is nothing to select from", remedy="name a base, to take every adapter of it: --base NAME"
@@ -97,12 +107,11 @@ def _candidates(
         raise UnknownBase(
             f"no adapter{where} is bound to the base {base}", remedy="mixhub ls shows what each is bound to"
         )
-    return {parse_address(one.address): _refusal(one) for one in listed}, found
+    return {parse_address(one.address): (one.facts, _refusal(one.facts)) for one in listed}, found
 
 
-def _refusal(found: FoundAdapter) -> str:
+def _refusal(facts: AdapterFacts) -> str:
     """What is known of an adapter without reading it."""
-    facts = found.facts
     if not facts.usable:
         return f"cannot be mixed: {facts.refusal}"
     if facts.zero_delta:
@@ -112,18 +121,25 @@ def _refusal(found: FoundAdapter) -> str:
     return ""
 
 
-def _reader(home: Home, base: Path) -> Callable[[str], LoraAdapter]:
-    """Reads one adapter by its address; its files come to this machine's disk only then."""
+def _checkout_of(home: Home) -> Callable[[Address], Path]:
+    """The folder of an adapter; its repo's files come to this machine's disk only then."""
+
+    @cache  # a repo may hold hundreds of them, and listing its files takes longer than reading one
+    def checkout(repo: Address) -> Path:
+        with home.read() as session:
+            pinned = locate(session, repo)
+        return pinned.directory(home)
+
+    return lambda address: checkout(replace(address, folder="")) / address.folder
+
+
+def _reader(checkout: Callable[[Address], Path], base: Path) -> Callable[[str], LoraAdapter]:
+    """Reads one adapter by its address."""
     from compose.base_weights import BaseWeights
     from compose.peft_files import read_adapter
 
     tensors = BaseWeights(base)
-
-    def read(name: str) -> LoraAdapter:
-        [part] = pin_parts(home, [parse_address(name)])
-        return read_adapter(part.directory, name=name, base=tensors)
-
-    return read
+    return lambda name: read_adapter(checkout(parse_address(name)), name=name, base=tensors)
 
 
 def _scorer(

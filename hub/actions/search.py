@@ -30,6 +30,7 @@ from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
 from hub.bound_base import bound_base
 from hub.errors import NotReproduced, UnknownBase
+from hub.finite import finite
 from hub.home import Home
 from hub.read_parts import read_parts
 from hub.search_usage import SearchUsage, choose_usage, stored_usage
@@ -104,7 +105,7 @@ class SearchDone:
         return {
             "search": self.uuid,
             "adapters": list(self.result.adapter_names),
-            **_outcome(self.result, self.explanation),
+            **_outcome(self.result, self.explanation, self.composed),
             "training_overlap": overlaps(self.plan.parts, self.plan.examples),
             "preselection": self.plan.preselection,
             "published": self.composed.as_dict() if self.composed else None,
@@ -263,7 +264,7 @@ def run(
         raise
     with home.write() as session:
         status = "stopped" if result.stopped else "finished"
-        searches.end(session, row, status=status, result=_outcome(result, explanation))
+        searches.end(session, row, status=status, result=_outcome(result, explanation, composed))
     return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began, explanation, front)
 
 
@@ -293,7 +294,7 @@ def finish(home: Home, plan: SearchPlan) -> SearchDone:
     row = _start(home, plan)
     composed = _publish(home, row.uuid, plan, result)
     with home.write() as session:
-        searches.end(session, row, status="finished", result=_outcome(result, None))
+        searches.end(session, row, status="finished", result=_outcome(result, None, composed))
     return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began)
 
 
@@ -466,7 +467,7 @@ def _pinned_address(adapter: PinnedAdapter) -> Address:
     return Address(address.namespace, address.repo, adapter.folder, adapter.commit_id)
 
 
-def _outcome(result: SearchResult, explanation: Explanation | None) -> dict[str, Any]:
+def _outcome(result: SearchResult, explanation: Explanation | None, composed: Composed | None) -> dict[str, Any]:
     """The result without its trials, which are stored one by one."""
     return {
         "weights": list(result.weights),
@@ -482,5 +483,6 @@ def _outcome(result: SearchResult, explanation: Explanation | None) -> dict[str,
         "stopped": result.stopped,
         "fell_back": result.fell_back,
         "notes": list(result.notes),
-        "explanation": asdict(explanation) if explanation else None,
+        "explanation": finite(asdict(explanation)) if explanation else None,
+        "published": str(composed.published.address) if composed else None,
     }

@@ -23,6 +23,8 @@ from hub.cli import (
     database,
     demo,
     export,
+    report,
+    reproduce,
     search,
     serve,
     verify,
@@ -59,7 +61,22 @@ def _root(
     """Global options come before the command."""
 
 
-for module in (adapters, compose, search, verify, bench, export, aliases, bases, database, serve, accounts, demo):
+for module in (
+    adapters,
+    compose,
+    search,
+    report,
+    verify,
+    bench,
+    export,
+    aliases,
+    bases,
+    database,
+    serve,
+    accounts,
+    demo,
+    reproduce,
+):
     module.register(app)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -12,6 +11,8 @@ import typer
 from rich.console import Console, RenderableType
 from rich.markup import escape as escape  # for texts from users and files, before they go through rich
 from rich.table import Table
+
+from hub.finite import finite
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")]
 
@@ -26,7 +27,7 @@ class Output:
 
     def result(self, data: Any, *text: RenderableType) -> None:
         if self.as_json:
-            sys.stdout.write(json.dumps(_finite(data), indent=2, ensure_ascii=False, default=str) + "\n")
+            sys.stdout.write(json.dumps(finite(data), indent=2, ensure_ascii=False, default=str) + "\n")
             return
         for item in text:
             self.stdout.print(item)
@@ -40,15 +41,6 @@ class Output:
     def warn(self, words: str) -> None:
         """Something that the user should know; on stderr also with `--json`, where stdout stays pure data."""
         self.stderr.print(f"[yellow]note:[/] {escape(words)}")
-
-
-def _finite(data: Any) -> Any:
-    """The same data with null for inf and nan, which JSON does not have."""
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    if isinstance(data, Mapping):
-        return {key: _finite(value) for key, value in data.items()}
-    return [_finite(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> Table:

@@ -27,6 +27,7 @@ def preselect(
     base: str,
     namespace: str,
     labels: Path | None,
+    encoder: Path | None,
     device: str,
 ) -> Selected:
     """Select under a bar on stderr, and say there what was kept."""
@@ -35,11 +36,13 @@ def preselect(
     with Progress(*columns, console=out.stderr, disable=hidden, transient=True) as bar:
         task = bar.add_task("preselect", total=None)
         selected = select(
-            home, addresses, examples, count=count, base=base, namespace=namespace, labels=labels,
+            home, addresses, examples, count=count, base=base, namespace=namespace, labels=labels, encoder=encoder,
             options=SearchOptions(device=device),
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     tell(out, selected)
+    if encoder is None:
+        out.say("[dim]descriptions were not compared with the examples; --encoder FOLDER does that[/]")
     return selected
 
 

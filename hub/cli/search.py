@@ -15,6 +15,7 @@ from hub.cli.interrupts import Interrupts
 from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output
 from hub.cli.preselection import preselect
+from hub.cli.report import check_report_file, write_report
 from hub.cli.search_report import SearchProgress, report, tell_how_to_go_on
 from hub.errors import UsageError
 from hub.home import Home, open_home
@@ -55,6 +56,13 @@ def search(
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Of written answers; default: the longest output of the examples.")
     ] = None,
+    encoder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --select: a sentence encoder, to score only adapters described like the examples.",
+        ),
+    ] = None,
     base: Annotated[str, typer.Option(help="The base model: a folder, an address or a name.")] = "",
     budget: Annotated[int, typer.Option(min=1, help="Evaluations in all, baselines included.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Random state of the optimizer.")] = 0,
@@ -82,12 +90,16 @@ def search(
     finish: Annotated[
         bool, typer.Option("--finish", help="With --resume: publish the best so far, without scoring.")
     ] = False,
+    report_file: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write one self-contained HTML page of the search.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search mixing weights: mixhub search team/a team/b team/c --examples few.jsonl --as team/new"""
     out = Output(as_json=as_json)
     if ":" in objective or resume:
         sys.path.insert(0, str(Path.cwd()))  # a function in the user's own file, as `python -m` finds it
+    check_report_file(report_file)
     with open_home(Settings()) as home, Interrupts() as interrupts:
         if finish and not resume:
             raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
@@ -99,12 +111,15 @@ def search(
                 raise UsageError(
                     "adapters and --examples are needed", remedy="mixhub search ns/a ns/b --examples few.jsonl"
                 )
-            if namespace and (adapters or not select):
-                raise UsageError("--namespace goes with --select, without adapters", remedy="--select 20 --base NAME")
+            if (namespace and (adapters or not select)) or (encoder and not select):
+                raise UsageError(
+                    "--encoder goes with --select, --namespace with --select and no adapters",
+                    remedy="--select 20 --base NAME",
+                )
             addresses = [parse_address(a) for a in adapters or ()]
             selected = select and preselect(
                 out, home, addresses, examples, count=select, base=base, namespace=namespace, labels=labels,
-                device=device,
+                encoder=encoder, device=device,
             )  # fmt: skip
             plan = search_action.new_plan(
                 home,
@@ -139,6 +154,8 @@ def search(
                 plan = replace(plan, preselection=selected.as_dict())
         interrupts.check()
         done = search_action.finish(home, plan) if finish else carry_out(out, home, plan, interrupts)
+        if done is not None and report_file is not None:
+            write_report(out, home, done.uuid, report_file)
     if done is not None:
         report(out, done)
     if done is None or done.result.stopped:
@@ -150,7 +167,7 @@ def refuse_other_options(ctx: typer.Context) -> None:
     given = [
         parameter.opts[0] if parameter.param_type_name == "option" else "adapters"
         for parameter in ctx.command.params
-        if parameter.name not in ("resume", "finish", "as_json")
+        if parameter.name not in ("resume", "finish", "report_file", "as_json")
         and parameter.name is not None
         and (source := ctx.get_parameter_source(parameter.name)) is not None
         and source.name == "COMMANDLINE"

