@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from compose.examples import examples_of
+from compose.examples import Examples, examples_of
 from compose.layer_weights import Weight
 from compose.trials import Progress
 from hub.actions import aliases, delete, find, show
@@ -115,14 +115,21 @@ class Hub:
         labels: Mapping[str, str] | None = None,
         base: str = "",
         allow_unbound: bool = False,
+        guard: str | Path | Sequence[Mapping[str, str]] | None = None,
+        template: str = "",
+        chat_template: str = "",
         on_batch: Callable[[Progress], None] | None = None,
         **options: Any,
     ) -> search_action.SearchDone:
-        """Search mixing weights on few-shot examples; `options` are those of `SearchOptions` (budget, seed, ...)."""
+        """Search mixing weights on few-shot examples; `options` are those of `SearchOptions` (budget, seed, objective,
+        ...). The mean loss on the rows of `guard` must not rise; the templates are those of `mixhub search`."""
         plan = search_action.new_plan(
             self.home,
             [parse_address(address) for address in adapters],
-            Path(examples) if isinstance(examples, str | Path) else examples_of(examples),
+            _rows(examples),
+            guard=None if guard is None else _rows(guard),
+            template=template,
+            chat_template=chat_template,
             labels=labels,
             into=parse_address(into) if into else None,
             base=base,
@@ -172,3 +179,7 @@ class Hub:
     def delete(self, address: str) -> delete.Deleted:
         """Delete a version or hide a repo."""
         return delete.delete(self.home, parse_address(address))
+
+
+def _rows(given: str | Path | Sequence[Mapping[str, str]]) -> Path | Examples:
+    return Path(given) if isinstance(given, str | Path) else examples_of(given)

@@ -75,7 +75,7 @@ class CausalScorer(PopulationScorer):
 
     def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         lengths = [(len(row),) for row in self._rows]
-        return np.array(self._population.run(weights, lengths, self._losses, pad=self._pads))
+        return np.array(self._population.run(weights, lengths, self._losses, pad=self._pads), dtype=np.float64)
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
         lengths = [(len(prompt), self._max_new_tokens) for prompt in self._prompts]

@@ -59,7 +59,7 @@ class LabelMatchingScorer(PopulationScorer):
         return np.ones(len(self._inputs), dtype=np.int64)
 
     def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array(self._population.run(weights, self._lengths(), self._losses))
+        return np.array(self._population.run(weights, self._lengths(), self._losses), dtype=np.float64)
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
         return self._population.run(weights, self._lengths(), self._best_labels)

@@ -6,8 +6,9 @@ a time; the result of one (candidate, example) pair does not depend on its neigh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ Lengths = Sequence[tuple[int, ...]]
 Work = Callable[[Sequence[int], int], Sequence[T]]
 """(examples of the chunk, candidates K) -> K * len(examples) results, candidate-major."""
 
+Share = tuple[int, int]
+"""(i, n): of the forwards of a call, only those whose number is i modulo n."""
+
 DEFAULT_TOKEN_BUDGET = 1024
 """Tokens per forward. On a CPU 500 to 1500 are best: smaller ones re-read the weights, larger ones leave the cache."""
 
@@ -38,24 +42,29 @@ class Population:
         self.stack = stack
         self.token_budget = token_budget
         self.base_name = base_name
+        self.share: Share = (0, 1)
         self._batched = BatchedModel(model, stack.module_shapes, base_name=base_name)
         self._forward_cost = forward_cost(sum(p.numel() for p in model.parameters()))
 
     def run(self, weights: NDArray[np.float64], lengths: Lengths, work: Work[T], *, pad: bool = True) -> list[list[T]]:
-        """`work` for every candidate of `weights` (K, N) and every example: K lists of E results.
+        """`work` for every candidate of `weights` (K, N) and every example: K lists of E results, None for those that
+        are not of this `share`.
 
         `pad=False` puts only examples of exactly equal lengths into one forward.
         """
         rows = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
         results: list[list[T]] = []
+        numbers = itertools.count()
         longest = max(sum(length) for length in lengths)
         at_once = 1 if self._batched.one_at_a_time else max(1, self.token_budget // longest)
         with torch.inference_mode():
             for part in torch.split(rows, at_once):
-                results += self._run_part(part, lengths, work, pad)
+                results += self._run_part(part, lengths, work, pad, numbers)
         return results
 
-    def _run_part(self, part: torch.Tensor, lengths: Lengths, work: Work[T], pad: bool) -> list[list[T]]:
+    def _run_part(
+        self, part: torch.Tensor, lengths: Lengths, work: Work[T], pad: bool, numbers: Iterator[int]
+    ) -> list[list[T]]:
         """One mix of the factors, then one forward per group of examples."""
         candidates = part.shape[0]
         results: dict[tuple[int, int], T] = {}
@@ -63,17 +72,29 @@ class Population:
             for group in group_examples(
                 lengths, candidates=candidates, token_budget=self.token_budget, forward_cost=self._forward_cost, pad=pad
             ):
+                if next(numbers) % self.share[1] != self.share[0]:
+                    continue
                 found = work(group, candidates)
                 for k in range(candidates):
                     for position, example in enumerate(group):
                         results[k, example] = found[k * len(group) + position]
-        return [[results[k, example] for example in range(len(lengths))] for k in range(candidates)]
+        # an absent one is not of this share
+        return [[cast(T, results.get((k, example))) for example in range(len(lengths))] for k in range(candidates)]
 
 
 class PopulationScorer:
     """What every scorer says of the mixes that it scores; the one parent of the scorers, which set `_population`."""
 
     _population: Population
+
+    @property
+    def share(self) -> Share:
+        """Which forwards of a call are run; NaN and None stand for the results of the others."""
+        return self._population.share
+
+    @share.setter
+    def share(self, share: Share) -> None:
+        self._population.share = share
 
     @property
     def adapter_names(self) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ class Seq2SeqScorer(PopulationScorer):
 
     def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         lengths = [(len(ids), len(labels)) for ids, labels in zip(self._inputs, self._labels, strict=True)]
-        return np.array(self._population.run(weights, lengths, self._losses))
+        return np.array(self._population.run(weights, lengths, self._losses), dtype=np.float64)
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
         lengths = [(len(ids), self._max_new_tokens) for ids in self._inputs]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from compose.trials import Kind, Progress, SearchResult, Trial
 from hub.actions.compose import Composed, MixOptions, PinnedPart, check_fit, mix, pin_parts
 from hub.actions.publish import check_target
 from hub.actions.search_objective import objective_of, tradeoffs_of
+from hub.actions.search_on_ray import RaySetup, scorer_in_actors
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
 from hub.bound_base import bound_base
@@ -200,21 +202,23 @@ def run(
     on_start: Callable[[str], None] | None = None,
     on_batch: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    ray: RaySetup | None = None,
 ) -> SearchDone:
     """Score and store trials until the budget is used or Ctrl-C, then publish the best mix if `plan.into` is given.
 
     After Ctrl-C the result so far is returned (`result.stopped`) and the search can be resumed by its id, which
     `on_start` is told before anything slow begins: a search that is killed can be resumed as well. `stop` is asked
     after loading and after every batch, for a Ctrl-C whose KeyboardInterrupt was lost; once it is true, any error is
-    taken for its consequence and raised as KeyboardInterrupt.
+    taken for its consequence and raised as KeyboardInterrupt. `ray`: score in actors there; the trials are the same.
     """
     began = time.perf_counter()
     row = _start(home, plan)
     recorder = _Recorder(home, row, on_batch, stop)
+    held = ExitStack()
     try:
         if on_start is not None:
             on_start(row.uuid)
-        scorer = _scorer(plan)
+        scorer = _scorer(plan, ray, held)
         recorder.check()
         options = plan.options
         result = search_weights(
@@ -232,6 +236,8 @@ def run(
         if interrupted and not isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt from error
         raise
+    finally:
+        held.close()
     with home.write() as session:
         searches.end(session, row, status="stopped" if result.stopped else "finished", result=_outcome(result))
     return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began, front)
@@ -307,7 +313,7 @@ def _start(home: Home, plan: SearchPlan) -> searches.Search:
         )
 
 
-def _scorer(plan: SearchPlan) -> Any:
+def _scorer(plan: SearchPlan, ray: RaySetup | None, held: ExitStack) -> Any:
     from compose.base_weights import BaseWeights
     from compose.scoring.loading import load_base, make_scorer
 
@@ -315,16 +321,17 @@ def _scorer(plan: SearchPlan) -> Any:
         raise UnknownBase(
             f"the files of the base model {plan.base.name} are not on this machine", remedy="--base FOLDER"
         )
+    adapters = read_parts(plan.parts, BaseWeights(plan.base.directory))
+    settings: dict[str, Any] = {
+        "adapters": adapters,
+        "method": plan.options.method,
+        "params": plan.options.merge_params(),
+        "max_new_tokens": plan.options.max_new_tokens,
+    }
+    if ray is not None:
+        return scorer_in_actors(plan, ray, held, settings)
     base = load_base(plan.base.directory, device=plan.options.device)
-    make = partial(
-        make_scorer,
-        base,
-        adapters=read_parts(plan.parts, BaseWeights(plan.base.directory)),
-        method=plan.options.method,
-        params=plan.options.merge_params(),
-        max_new_tokens=plan.options.max_new_tokens,
-    )
-    return objective_of(plan, make, kind=base.kind, tokenizer=base.tokenizer)
+    return objective_of(plan, partial(make_scorer, base, **settings), kind=base.kind, tokenizer=base.tokenizer)
 
 
 def _publish(home: Home, plan: SearchPlan, result: SearchResult) -> Composed | None:

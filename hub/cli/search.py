@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hub.actions import search as search_action
+from hub.actions.search_on_ray import RaySetup
 from hub.address import parse_address
 from hub.cli.interrupts import Interrupts
 from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
@@ -16,11 +17,26 @@ from hub.cli.output import JsonOption, Output
 from hub.cli.search_report import SearchProgress, report, tell_how_to_go_on
 from hub.errors import UsageError
 from hub.home import Home, open_home
+from hub.ray_cluster import LOCAL, is_cluster
 from hub.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
-    app.command(cls=MixCommand)(search)
+    app.command(cls=SearchCommand)(search)
+
+
+class SearchCommand(MixCommand):
+    """`--ray` without an address means this machine: an option whose value may be left out, unknown to typer."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        following = [*args[1:], ""]
+        return super().parse_args(
+            ctx,
+            [
+                f"--ray={LOCAL}" if (a, is_cluster(b)) == ("--ray", False) else a
+                for a, b in zip(args, following, strict=True)
+            ],
+        )
 
 
 def search(
@@ -60,6 +76,12 @@ def search(
     bounds: Annotated[str, typer.Option(metavar="LOW,HIGH", help="Limits of each weight.")] = "",
     l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    ray: Annotated[
+        str, typer.Option(metavar="[ADDRESS]", help="Score in Ray actors: on this machine, or at HOST:PORT or auto.")
+    ] = "",
+    ray_actors: Annotated[
+        int | None, typer.Option(min=1, help="How many; default: one per GPU (--device cuda) or CPU slot.")
+    ] = None,
     allow_unbound: Annotated[
         bool, typer.Option("--allow-unbound", help="Mix although the adapters' base identity is unknown or differs.")
     ] = False,
@@ -114,7 +136,8 @@ def search(
                 ),
             )
         interrupts.check()
-        done = search_action.finish(home, plan) if finish else carry_out(out, home, plan, interrupts)
+        setup = RaySetup(ray, ray_actors) if ray else None
+        done = search_action.finish(home, plan) if finish else carry_out(out, home, plan, interrupts, setup)
     if done is not None:
         report(out, done)
     if done is None or done.result.stopped:
@@ -126,7 +149,7 @@ def refuse_other_options(ctx: typer.Context) -> None:
     given = [
         parameter.opts[0] if parameter.param_type_name == "option" else "adapters"
         for parameter in ctx.command.params
-        if parameter.name not in ("resume", "finish", "as_json")
+        if parameter.name not in ("resume", "finish", "as_json", "ray", "ray_actors")
         and parameter.name is not None
         and (source := ctx.get_parameter_source(parameter.name)) is not None
         and source.name == "COMMANDLINE"
@@ -139,14 +162,14 @@ def refuse_other_options(ctx: typer.Context) -> None:
 
 
 def carry_out(
-    out: Output, home: Home, plan: search_action.SearchPlan, interrupts: Interrupts
+    out: Output, home: Home, plan: search_action.SearchPlan, interrupts: Interrupts, ray: RaySetup | None
 ) -> search_action.SearchDone | None:
     """Run the search under a live line. None: Ctrl-C came before there was a result; how to go on has been said."""
     progress = SearchProgress(out, plan.options.budget)
     try:
         with progress:
             return search_action.run(
-                home, plan, on_start=progress.tell_id, on_batch=progress.update, stop=interrupts.asked
+                home, plan, on_start=progress.tell_id, on_batch=progress.update, stop=interrupts.asked, ray=ray
             )
     except KeyboardInterrupt:
         if progress.uuid is None:
