@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ from compose.search import search as search_weights
 from compose.trials import Kind, Progress, SearchResult, Trial
 from hub.actions.compose import Composed, MixOptions, PinnedPart, check_fit, mix, pin_parts
 from hub.actions.publish import check_target
-from hub.actions.search_objective import objective_of, tradeoffs_of
+from hub.actions.search_objective import objective_of, read_source, tradeoffs_of
 from hub.actions.search_on_ray import RaySetup, scorer_in_actors
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
@@ -114,12 +114,15 @@ def new_plan(
     guard: Path | Examples | None = None,
     template: str = "",
     chat_template: str = "",
+    limit: int | None = None,
     options: SearchOptions | None = None,
 ) -> SearchPlan:
     """Pin the adapters, read the examples, find the base model, and check that all of it fits together.
 
     The base is `base`, or the one that the adapters are bound to; `template` and `chat_template` win over the usage
-    contracts of the adapters (`hub.search_usage`). Errors say which adapter, line or base is wrong.
+    contracts of the adapters (`hub.search_usage`). `examples` may be a task of lm-evaluation-harness (.yaml), which
+    brings its own prompts and, in place of the loss, its metric; `limit` takes the first rows only. Errors say which
+    adapter, line or base is wrong.
     """
     if into is not None:
         check_target(into)
@@ -127,20 +130,21 @@ def new_plan(
     _check_options(chosen, [str(address) for address in addresses])
     parts = tuple(pin_parts(home, addresses))
     notes = check_fit(parts, allow_unbound=allow_unbound)
-    rows = read_examples(examples) if isinstance(examples, Path) else examples
+    source = read_source(examples, chosen.objective, chosen.max_new_tokens, limit=limit)
+    chosen = replace(chosen, objective=source.objective, max_new_tokens=source.max_new_tokens)
+    contracts = [(part.name, part.facts.usage) for part in parts if not source.own_prompts]
     usage, usage_notes = choose_usage(
-        [(part.name, part.facts.usage) for part in parts], template=template, chat_template=chat_template,
-        outputs=[row.output for row in rows],
-    )  # fmt: skip
+        contracts, template=template, chat_template=chat_template, outputs=[row.output for row in source.examples]
+    )
     return SearchPlan(
         parts=parts,
-        examples=rows,
+        examples=source.examples,
         labels=read_labels(labels) if isinstance(labels, Path) else labels,
         into=into,
         base=_base_for(home, parts, base, allow_unbound=allow_unbound),
         options=chosen,
         notes=(*notes, *usage_notes),
-        usage=usage,
+        usage=replace(usage, stop=source.stop or usage.stop),
         guard=read_examples(guard) if isinstance(guard, Path) else guard,
     )
 

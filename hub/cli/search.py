@@ -43,7 +43,10 @@ def search(
     ctx: typer.Context,
     adapters: Annotated[list[str] | None, typer.Argument(metavar="[NS/NAME[@REV]]...", help="Adapters to mix.")] = None,
     *,
-    examples: Annotated[Path | None, typer.Option(help='Few-shot examples: JSONL of {"input", "output"}.')] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help='JSONL of {"input", "output"}, or a lm-eval task (.yaml).')
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take the first rows only.")] = None,
     into: Annotated[str, typer.Option("--as", metavar="NS/NAME", help="Publish the mix here.")] = "",
     labels: Annotated[Path | None, typer.Option(help="Label matching and ranking: JSON file, label to text.")] = None,
     objective: Annotated[
@@ -119,6 +122,7 @@ def search(
                 guard=guard,
                 template=template,
                 chat_template=chat_template,
+                limit=limit,
                 options=search_action.SearchOptions(
                     budget=budget,
                     seed=seed,
