@@ -123,27 +123,33 @@ class Hub:
         allow_unbound: bool = False,
         select: int | None = None,
         encoder: str | Path | None = None,
+        guard: str | Path | Sequence[Mapping[str, str]] | None = None,
+        template: str = "",
+        chat_template: str = "",
         on_batch: Callable[[Progress], None] | None = None,
         **options: Any,
     ) -> search_action.SearchDone:
-        """Search mixing weights on few-shot examples; `options` are those of `SearchOptions` (budget, seed, ...).
+        """Search mixing weights on few-shot examples; `options` are those of `SearchOptions` (budget, seed, objective,
+        ...). The mean loss on the rows of `guard` must not rise; the templates are those of `mixhub search`.
 
         `select` searches only so many, the best alone, of `adapters` or, if that is empty, of all adapters of `base`;
         `encoder` is the folder of a sentence encoder, to score only those whose descriptions are like the examples.
         """
-        rows = _examples(examples)
         addresses = [parse_address(address) for address in adapters]
         selected = None
         if select is not None:
             selected = preselect_action.select(
-                self.home, addresses, rows, count=select, base=base, labels=labels,
+                self.home, addresses, _examples(examples), count=select, base=base, labels=labels,
                 encoder=None if encoder is None else Path(encoder),
             )  # fmt: skip
             addresses = list(selected.adapters)
         plan = search_action.new_plan(
             self.home,
             addresses,
-            rows,
+            _rows(examples),
+            guard=None if guard is None else _rows(guard),
+            template=template,
+            chat_template=chat_template,
             labels=labels,
             into=parse_address(into) if into else None,
             base=base,
@@ -219,3 +225,7 @@ class Hub:
 def _examples(given: str | Path | Sequence[Mapping[str, str]]) -> Examples:
     """Rows of a file, or in memory."""
     return read_examples(Path(given)) if isinstance(given, str | Path) else examples_of(given)
+
+
+def _rows(given: str | Path | Sequence[Mapping[str, str]]) -> Path | Examples:
+    return Path(given) if isinstance(given, str | Path) else examples_of(given)

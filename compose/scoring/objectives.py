@@ -15,7 +15,8 @@ from ..errors import BaseModelError, SearchError
 from ..examples import Examples
 from .choices import ChoiceScorer, with_choices
 from .custom import find_metric, installed_objectives
-from .metric_scorer import MetricScorer, per_example
+from .harness_task import PREFIX, harness_metric
+from .metric_scorer import Metric, MetricScorer, per_example
 from .protocol import Scorer
 from .text_metrics import TEXT_METRICS
 
@@ -40,7 +41,7 @@ def built_in_objectives() -> list[str]:
 
 def check_objective(name: str) -> None:
     """`SearchError` for a name that no objective has, before anything is loaded; one with a colon is imported."""
-    if name in built_in_objectives():
+    if name in built_in_objectives() or name.startswith(PREFIX):
         return
     if ":" not in name and name not in installed_objectives():
         known = [*built_in_objectives(), *installed_objectives()]
@@ -75,13 +76,19 @@ def objective_scorer(
         return make(examples=examples, labels=labels)
     if name in CHOICES:
         return _choices(name, make, examples=examples, kind=kind, labels=labels)
-    metric = per_example(TEXT_METRICS[name]) if name in TEXT_METRICS else find_metric(name)
+    metric = _metric(name)
     if kind == "encoder" and name in TEXT_METRICS and name != "exact_match":
         raise BaseModelError(
             f"the objective {name} measures written texts, and this base is a text encoder",
             remedy="use --objective acc or loss",
         )
     return MetricScorer(make(examples=examples, labels=labels), metric, examples=examples, name=name, stop=stop)
+
+
+def _metric(name: str) -> Metric:
+    if name.startswith(PREFIX):
+        return harness_metric(name)
+    return per_example(TEXT_METRICS[name]) if name in TEXT_METRICS else find_metric(name)
 
 
 def _choices(name: str, make: MakeScorer, *, examples: Examples, kind: str, labels: Mapping[str, str] | None) -> Scorer:

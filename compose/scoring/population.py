@@ -7,8 +7,9 @@ is halved and the chunk run again. Knows nothing of losses.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ Work = Callable[[Sequence[int], int], Sequence[T]]
 LossWork = Callable[[Sequence[int], int], Tensor]
 """The same with the results as one tensor (K * len(examples),), left on the device."""
 
+Share = tuple[int, int]
+"""(i, n): of the forwards of a call, only those whose number is i modulo n."""
+
 
 class Population:
     """A base model and a stack of adapters, ready to run K mixes at once."""
@@ -37,12 +41,14 @@ class Population:
         self.stack = stack
         self.token_budget = token_budget or default_token_budget(model)
         self.base_name = base_name
+        self.share: Share = (0, 1)
         self._batched = BatchedModel(model, stack.module_shapes, base_name=base_name)
         self.lower = LowerLayers(model, stack.module_shapes)
         self._forward_cost = forward_cost(sum(p.numel() for p in model.parameters()))
 
     def run(self, weights: NDArray[np.float64], lengths: Lengths, work: Work[T], *, pad: bool = True) -> list[list[T]]:
-        """`work` for every candidate of `weights` (K, N) and every example: K lists of E results.
+        """`work` for every candidate of `weights` (K, N) and every example: K lists of E results, None for those that
+        are not of this `share`.
 
         `pad=False` puts only examples of exactly equal lengths into one forward.
         """
@@ -50,18 +56,20 @@ class Population:
         for rows, group, results in self._chunks(weights, lengths, work, pad):
             places = [(k, example) for k in rows for example in group]
             found.update(zip(places, results, strict=True))
-        return [[found[k, example] for example in range(len(lengths))] for k in range(len(weights))]
+        # an absent one is not of this share
+        return [[cast(T, found.get((k, example))) for example in range(len(lengths))] for k in range(len(weights))]
 
     def losses(
         self, weights: NDArray[np.float64], lengths: Lengths, work: LossWork, *, pad: bool = True
     ) -> NDArray[np.float64]:
-        """The same for numbers: (K, E). Nothing is read back from the device before all of them are asked for."""
+        """The same for numbers: (K, E), NaN for those that are not of this `share`. Nothing is read back from the
+        device before all of them are asked for."""
         whole: Tensor | None = None
         for rows, group, results in self._chunks(weights, lengths, work, pad):
             if whole is None:
-                whole = results.new_zeros(len(weights), len(lengths))
+                whole = results.new_full((len(weights), len(lengths)), torch.nan)
             whole[rows.start : rows.stop, list(group)] = results.view(len(rows), len(group))
-        return np.zeros((0, len(lengths))) if whole is None else whole.double().cpu().numpy()
+        return np.full((len(weights), len(lengths)), np.nan) if whole is None else whole.double().cpu().numpy()
 
     def call(self, group: Sequence[int], candidates: int, inputs: Mapping[str, Any]) -> Any:
         """The model's output for `inputs` of the examples in `group`: tensors (rows, ...), repeated here for each of
@@ -76,11 +84,12 @@ class Population:
     ) -> Iterator[tuple[range, Sequence[int], T]]:
         """(candidates, examples, results) of one forward after the other."""
         rows = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
+        numbers = itertools.count()
         done = 0
         while done < len(rows):
             part = rows[done : done + self._at_once(len(rows) - done, lengths)]
             try:
-                results = self._run_part(part, lengths, work, pad)
+                results = self._run_part(part, lengths, work, pad, numbers)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
@@ -91,7 +100,7 @@ class Population:
             done += len(part)
 
     def _run_part(
-        self, part: Tensor, lengths: Lengths, work: Callable[[Sequence[int], int], T], pad: bool
+        self, part: Tensor, lengths: Lengths, work: Callable[[Sequence[int], int], T], pad: bool, numbers: Iterator[int]
     ) -> list[tuple[list[int], T]]:
         """One mix of the factors, then one forward per group of examples."""
         candidates = part.shape[0]
@@ -99,12 +108,19 @@ class Population:
             lengths, candidates=candidates, token_budget=self.token_budget, forward_cost=self._forward_cost, pad=pad
         )
         with torch.inference_mode(), self._batched.mixed(self.stack.mix(part), candidates=candidates):
-            return [(group, work(group, candidates)) for group in groups]
+            index, of = self.share
+            return [(group, work(group, candidates)) for group in groups if next(numbers) % of == index]
 
     def _at_once(self, left: int, lengths: Lengths) -> int:
         return 1 if self._batched.one_at_a_time else at_once(left, lengths, self.token_budget)
 
     def _halve(self, lengths: Lengths, error: Exception) -> None:
+        if self.share != (0, 1):
+            raise BaseModelError(
+                f"{self.base_name}: {self.token_budget} tokens at a time do not fit into an actor's memory, and all "
+                "actors must cut alike",
+                remedy=f"--chunk-tokens {max(1, self.token_budget // 2)}",
+            ) from error
         longest = max(sum(length) for length in lengths)
         if self.token_budget < longest:
             raise BaseModelError(
@@ -120,6 +136,15 @@ class PopulationScorer:
     """What every scorer says of the mixes that it scores; the one parent of the scorers, which set `_population`."""
 
     _population: Population
+
+    @property
+    def share(self) -> Share:
+        """Which forwards of a call are run; NaN and None stand for the results of the others."""
+        return self._population.share
+
+    @share.setter
+    def share(self, share: Share) -> None:
+        self._population.share = share
 
     @property
     def adapter_names(self) -> tuple[str, ...]:

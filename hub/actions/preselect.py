@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compose.errors import UnsupportedAdapter
-from compose.examples import Examples, read_examples, read_labels
+from compose.examples import Examples, read_labels
 from hub.actions.compose import pin_parts
 from hub.actions.search import SearchOptions
+from hub.actions.search_objective import read_source
 from hub.actions.shortlist import shortlist
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
@@ -61,7 +62,7 @@ def select(
     candidates, found = _candidates(home, addresses, base=base, namespace=namespace)
     if found.directory is None:
         raise UnknownBase(f"the files of the base model {found.name} are not on this machine", remedy="--base FOLDER")
-    rows = read_examples(examples) if isinstance(examples, Path) else examples
+    rows = read_source(examples, "loss", None).examples
     texts = read_labels(labels) if isinstance(labels, Path) else labels
     chosen = options or SearchOptions()
 

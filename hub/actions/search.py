@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -25,7 +26,8 @@ from compose.search import search as search_weights
 from compose.trials import Kind, Progress, SearchResult, Trial
 from hub.actions.compose import Composed, MixOptions, PinnedPart, check_fit, mix, pin_parts
 from hub.actions.publish import check_target
-from hub.actions.search_objective import objective_of, tradeoffs_of
+from hub.actions.search_objective import objective_of, read_source, tradeoffs_of
+from hub.actions.search_on_ray import RaySetup, scorer_in_actors
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
 from hub.bound_base import bound_base
@@ -129,12 +131,15 @@ def new_plan(
     guard: Path | Examples | None = None,
     template: str = "",
     chat_template: str = "",
+    limit: int | None = None,
     options: SearchOptions | None = None,
 ) -> SearchPlan:
     """Pin the adapters, read the examples, find the base model, and check that all of it fits together.
 
     The base is `base`, or the one that the adapters are bound to; `template` and `chat_template` win over the usage
-    contracts of the adapters (`hub.search_usage`). Errors say which adapter, line or base is wrong.
+    contracts of the adapters (`hub.search_usage`). `examples` may be a task of lm-evaluation-harness (.yaml), which
+    brings its own prompts and, in place of the loss, its metric; `limit` takes the first rows only. Errors say which
+    adapter, line or base is wrong.
     """
     if into is not None:
         check_target(into)
@@ -142,20 +147,21 @@ def new_plan(
     _check_options(chosen, [str(address) for address in addresses])
     parts = tuple(pin_parts(home, addresses))
     notes = check_fit(parts, allow_unbound=allow_unbound)
-    rows = read_examples(examples) if isinstance(examples, Path) else examples
+    source = read_source(examples, chosen.objective, chosen.max_new_tokens, limit=limit)
+    chosen = replace(chosen, objective=source.objective, max_new_tokens=source.max_new_tokens)
+    contracts = [(part.name, part.facts.usage) for part in parts if not source.own_prompts]
     usage, usage_notes = choose_usage(
-        [(part.name, part.facts.usage) for part in parts], template=template, chat_template=chat_template,
-        outputs=[row.output for row in rows],
-    )  # fmt: skip
+        contracts, template=template, chat_template=chat_template, outputs=[row.output for row in source.examples]
+    )
     return SearchPlan(
         parts=parts,
-        examples=rows,
+        examples=source.examples,
         labels=read_labels(labels) if isinstance(labels, Path) else labels,
         into=into,
         base=_base_for(home, parts, base, allow_unbound=allow_unbound),
         options=_settled(chosen),
-        notes=(*notes, *usage_notes, *overlap_notes(parts, rows)),
-        usage=usage,
+        notes=(*notes, *usage_notes, *overlap_notes(parts, source.examples)),
+        usage=replace(usage, stop=source.stop or usage.stop),
         guard=read_examples(guard) if isinstance(guard, Path) else guard,
     )
 
@@ -229,21 +235,23 @@ def run(
     on_start: Callable[[str], None] | None = None,
     on_batch: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    ray: RaySetup | None = None,
 ) -> SearchDone:
     """Score and store trials until the budget is used or Ctrl-C, then publish the best mix if `plan.into` is given.
 
     After Ctrl-C the result so far is returned (`result.stopped`) and the search can be resumed by its id, which
     `on_start` is told before anything slow begins: a search that is killed can be resumed as well. `stop` is asked
     after loading and after every batch, for a Ctrl-C whose KeyboardInterrupt was lost; once it is true, any error is
-    taken for its consequence and raised as KeyboardInterrupt.
+    taken for its consequence and raised as KeyboardInterrupt. `ray`: score in actors there; the trials are the same.
     """
     began = time.perf_counter()
     row = _start(home, plan)
     recorder = _Recorder(home, row, on_batch, stop)
+    held = ExitStack()
     try:
         if on_start is not None:
             on_start(row.uuid)
-        scorer = _scorer(plan)
+        scorer = _scorer(plan, ray, held)
         recorder.check()
         result = searched(plan, scorer, replay=plan.replay, on_batch=recorder.record)
         if not result.stopped and plan.options.dtype != "float32":
@@ -262,6 +270,8 @@ def run(
         if interrupted and not isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt from error
         raise
+    finally:
+        held.close()
     with home.write() as session:
         status = "stopped" if result.stopped else "finished"
         searches.end(session, row, status=status, result=_outcome(result, explanation, composed))
@@ -351,7 +361,7 @@ def _start(home: Home, plan: SearchPlan) -> searches.Search:
         )
 
 
-def _scorer(plan: SearchPlan) -> Any:
+def _scorer(plan: SearchPlan, ray: RaySetup | None, held: ExitStack) -> Any:
     from compose.base_weights import BaseWeights
     from compose.scoring.loading import load_base, make_scorer
 
@@ -359,22 +369,23 @@ def _scorer(plan: SearchPlan) -> Any:
         raise UnknownBase(
             f"the files of the base model {plan.base.name} are not on this machine", remedy="--base FOLDER"
         )
+    settings: dict[str, Any] = {
+        "adapters": read_parts(plan.parts, BaseWeights(plan.base.directory)),
+        "method": plan.options.method,
+        "params": plan.options.merge_params(),
+        "max_new_tokens": plan.options.max_new_tokens,
+        "token_budget": plan.options.chunk_tokens,
+    }
+    if ray is not None:
+        return scorer_in_actors(plan, ray, held, settings)
     base = load_base(plan.base.directory, dtype=plan.options.dtype, device=plan.options.device)
-    make = partial(
-        make_scorer,
-        base,
-        adapters=read_parts(plan.parts, BaseWeights(plan.base.directory)),
-        method=plan.options.method,
-        params=plan.options.merge_params(),
-        max_new_tokens=plan.options.max_new_tokens,
-        token_budget=plan.options.chunk_tokens,
-    )
-    return objective_of(plan, make, kind=base.kind, tokenizer=base.tokenizer)
+    return objective_of(plan, partial(make_scorer, base, **settings), kind=base.kind, tokenizer=base.tokenizer)
 
 
 def scorer_of(plan: SearchPlan) -> Any:
-    """The scorer that a search of `plan` uses; for those who score its mixes again."""
-    return _scorer(plan)
+    """The scorer that a search of `plan` uses, in this process; for those who score its mixes again."""
+    with ExitStack() as held:
+        return _scorer(plan, None, held)
 
 
 def _decided_in_float32(options: SearchOptions, fine: Any, result: SearchResult) -> SearchResult:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from compose.errors import BadExamples
-from compose.examples import Examples
+from compose.examples import Examples, read_examples
 
 if TYPE_CHECKING:
     from compose.pareto import Tradeoff
@@ -14,6 +16,35 @@ if TYPE_CHECKING:
     from compose.scoring.protocol import Scorer
     from compose.trials import SearchResult
     from hub.actions.search import SearchPlan
+
+
+TASK_FILES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of a search come from, and what they decide beside themselves."""
+
+    examples: Examples
+    objective: str
+    max_new_tokens: int | None
+    stop: tuple[str, ...] = ()
+    own_prompts: bool = False
+    """The rows are whole prompts: no contract of an adapter is applied."""
+
+
+def read_source(
+    given: Path | Examples, objective: str, max_new_tokens: int | None, *, limit: int | None = None
+) -> Source:
+    """Rows of a JSONL file, of memory, or of a task of lm-evaluation-harness, at most the first `limit`."""
+    if isinstance(given, Path) and given.suffix in TASK_FILES:
+        from compose.scoring.harness_task import read_task
+
+        task = read_task(given, limit=limit)
+        named = task.objective if objective == "loss" else objective
+        return Source(task.examples, named, max_new_tokens or task.max_new_tokens, task.stop, own_prompts=True)
+    rows = read_examples(given) if isinstance(given, Path) else given
+    return Source(Examples(rows.rows[:limit]), objective, max_new_tokens)
 
 
 def objective_of(

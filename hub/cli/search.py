@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hub.actions import search as search_action
+from hub.actions.search_on_ray import RaySetup
 from hub.address import parse_address
 from hub.cli.interrupts import Interrupts
 from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
@@ -19,18 +20,36 @@ from hub.cli.report import check_report_file, write_report
 from hub.cli.search_report import SearchProgress, report, tell_how_to_go_on
 from hub.errors import UsageError
 from hub.home import Home, open_home
+from hub.ray_cluster import LOCAL, is_cluster
 from hub.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
-    app.command(cls=MixCommand)(search)
+    app.command(cls=SearchCommand)(search)
+
+
+class SearchCommand(MixCommand):
+    """`--ray` without an address means this machine: an option whose value may be left out, unknown to typer."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        following = [*args[1:], ""]
+        return super().parse_args(
+            ctx,
+            [
+                f"--ray={LOCAL}" if (a, is_cluster(b)) == ("--ray", False) else a
+                for a, b in zip(args, following, strict=True)
+            ],
+        )
 
 
 def search(
     ctx: typer.Context,
     adapters: Annotated[list[str] | None, typer.Argument(metavar="[NS/NAME[@REV]]...", help="Adapters to mix.")] = None,
     *,
-    examples: Annotated[Path | None, typer.Option(help='Few-shot examples: JSONL of {"input", "output"}.')] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help='JSONL of {"input", "output"}, or a lm-eval task (.yaml).')
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take the first rows only.")] = None,
     into: Annotated[str, typer.Option("--as", metavar="NS/NAME", help="Publish the mix here.")] = "",
     select: Annotated[
         int | None,
@@ -80,6 +99,12 @@ def search(
     ] = "float32",
     chunk_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens per forward; mixhub bench says what is best.")
+    ] = None,
+    ray: Annotated[
+        str, typer.Option(metavar="[ADDRESS]", help="Score in Ray actors: on this machine, or at HOST:PORT or auto.")
+    ] = "",
+    ray_actors: Annotated[
+        int | None, typer.Option(min=1, help="How many; default: one per GPU (--device cuda) or CPU slot.")
     ] = None,
     allow_unbound: Annotated[
         bool, typer.Option("--allow-unbound", help="Mix although the adapters' base identity is unknown or differs.")
@@ -132,6 +157,7 @@ def search(
                 guard=guard,
                 template=template,
                 chat_template=chat_template,
+                limit=limit,
                 options=search_action.SearchOptions(
                     budget=budget,
                     seed=seed,
@@ -153,7 +179,8 @@ def search(
             if selected:
                 plan = replace(plan, preselection=selected.as_dict())
         interrupts.check()
-        done = search_action.finish(home, plan) if finish else carry_out(out, home, plan, interrupts)
+        setup = RaySetup(ray, ray_actors) if ray else None
+        done = search_action.finish(home, plan) if finish else carry_out(out, home, plan, interrupts, setup)
         if done is not None and report_file is not None:
             write_report(out, home, done.uuid, report_file)
     if done is not None:
@@ -167,7 +194,7 @@ def refuse_other_options(ctx: typer.Context) -> None:
     given = [
         parameter.opts[0] if parameter.param_type_name == "option" else "adapters"
         for parameter in ctx.command.params
-        if parameter.name not in ("resume", "finish", "report_file", "as_json")
+        if parameter.name not in ("resume", "finish", "report_file", "as_json", "ray", "ray_actors")
         and parameter.name is not None
         and (source := ctx.get_parameter_source(parameter.name)) is not None
         and source.name == "COMMANDLINE"
@@ -180,14 +207,14 @@ def refuse_other_options(ctx: typer.Context) -> None:
 
 
 def carry_out(
-    out: Output, home: Home, plan: search_action.SearchPlan, interrupts: Interrupts
+    out: Output, home: Home, plan: search_action.SearchPlan, interrupts: Interrupts, ray: RaySetup | None
 ) -> search_action.SearchDone | None:
     """Run the search under a live line. None: Ctrl-C came before there was a result; how to go on has been said."""
     progress = SearchProgress(out, plan.options.budget)
     try:
         with progress:
             return search_action.run(
-                home, plan, on_start=progress.tell_id, on_batch=progress.update, stop=interrupts.asked
+                home, plan, on_start=progress.tell_id, on_batch=progress.update, stop=interrupts.asked, ray=ray
             )
     except KeyboardInterrupt:
         if progress.uuid is None:

@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
+import yaml
 
 from compose.errors import SearchError
 from compose.examples import Example, Examples, examples_of
@@ -126,6 +128,30 @@ def test_a_stopped_search_goes_on_with_its_objective_contract_and_guard(
     assert run(home, plan).result.trials == whole.result.trials
     again = searched(home, ROWS, on_batch=stop_after(3), **settings)
     assert finish(home, stored_plan(home, again.uuid)).result.trials == stopped.result.trials
+
+
+@pytest.mark.parametrize("kind", ["multiple_choice", "generate_until"])
+def test_a_task_of_the_harness_brings_its_rows_prompts_and_metric(
+    home: Home, adapters: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    adapters(*[UsageContract(prompt_template="Q: {input}")] * 3)
+    (tmp_path / "docs.jsonl").write_text('{"q": "ab", "gold": 0}\n{"q": "cd", "gold": 1}\n{"q": "ef", "gold": 1}\n')
+    metric = {"multiple_choice": "acc", "generate_until": "exact_match"}[kind]
+    task = {
+        "task": "tiny", "dataset_path": "json", "test_split": "test", "output_type": kind, "doc_to_text": "{{q}}:",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "docs.jsonl")}}, "doc_to_target": "{{gold}}",
+        "doc_to_choice": ["no", "yes"] if kind == "multiple_choice" else None,
+        "generation_kwargs": {"until": ["\n"], "max_gen_toks": 3}, "metric_list": [{"metric": metric}],
+    }  # fmt: skip
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({key: value for key, value in task.items() if value}))
+    settings: dict[str, Any] = {"options": SearchOptions(budget=9), "limit": 2}
+    plan = new_plan(home, [at(name) for name in NAMES], tmp_path / "tiny.yaml", **settings)
+    assert [row.input.strip() for row in plan.examples] == ["ab:", "cd:"] and plan.usage.template is None
+    assert plan.options.objective == ("acc" if kind == "multiple_choice" else f"lm-eval:{tmp_path}/tiny.yaml")
+    whole = run(home, plan)
+    stopped = run(home, plan, on_batch=stop_after(2))
+    assert run(home, stored_plan(home, stopped.uuid)).result.trials == whole.result.trials
 
 
 def test_an_unknown_objective_is_refused_before_a_search_is_stored(

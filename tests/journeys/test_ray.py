@@ -1,0 +1,180 @@
+"""A search in real Ray actors on this machine: the trials of a single process, also when an actor is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from compose import load_adapter
+from compose.errors import BadWeights, SearchError
+from compose.examples import Example, Examples
+from compose.scoring import load_base, make_scorer, ray_scorer
+from compose.scoring.objectives import objective_scorer
+from compose.scoring.ray_scorer import RayScorers
+from compose.search import search
+from compose.trials import Progress
+from hub.ray_cluster import connected
+
+HEAD = """
+import ray, sys
+ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=80 * 2**20)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
+WORDS = ("ab", "cdefgh", "ijklmnopqr", "st", "uvwxyzuvwxyz", "a")
+ROWS = Examples(tuple(Example(word, word[::-1]) for word in WORDS))
+SITES = ("encoder.block.0.layer.0.SelfAttention.q", "decoder.block.0.layer.1.EncDecAttention.v")
+LONG = Examples(tuple(Example(word * 30, word) for word in WORDS))  # several forwards per candidate
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """A Ray of our own with room for three actors, guarded by a token; its address."""
+    settings = {
+        "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        head = subprocess.Popen(
+            [sys.executable, "-c", HEAD],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        with head:
+            assert head.stdin is not None and head.stdout is not None
+            yield head.stdout.readline().strip()
+            head.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def make(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """What an actor runs, and this process too: it makes scorers of a base with three adapters.
+
+    A scorer with a `deadly` folder dies once per file that is in it, in the middle of its work.
+    """
+    folder = tmp_path_factory.mktemp("adapters")
+    for seed in range(3):
+        torch.manual_seed(seed)
+        tensors = {f"base_model.model.{site}.lora_{ab}.weight": 0.2 * torch.randn(*shape)
+                   for site in SITES for ab, shape in (("A", (2, 16)), ("B", (16, 2)))}  # fmt: skip
+        (folder / str(seed)).mkdir()
+        save_file(tensors, folder / str(seed) / "adapter_model.safetensors", metadata={"format": "pt"})
+        config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": list(SITES)}
+        (folder / str(seed) / "adapter_config.json").write_text(json.dumps(config))
+    adapters = [load_adapter(folder / str(seed)) for seed in range(3)]
+
+    def load() -> Callable[..., Any]:
+        base = load_base(tiny_t5)
+
+        def make(*, deadly: Path | None = None, **options: Any) -> Any:
+            scorer: Any = make_scorer(base, adapters=adapters, **options)
+            if deadly is not None:
+                inner = scorer._losses
+
+                def losses(*arguments: Any) -> Any:
+                    for bullet in deadly.iterdir():
+                        with contextlib.suppress(FileNotFoundError):  # another actor was faster
+                            bullet.unlink()
+                            os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
+                    return inner(*arguments)
+
+                scorer._losses = losses
+            return scorer
+
+        return make
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def actors(cluster: str, make: Callable[..., Any]) -> Iterator[RayScorers]:
+    """Two of them, in the cluster."""
+    with connected(cluster), RayScorers(make, actors=2) as started:
+        yield started
+
+
+def trials(make_scorer: Any, objective: str, rows: Examples, *, workers: int) -> Any:
+    scorer = objective_scorer(objective, make_scorer, examples=rows, kind="seq2seq")
+    return search(scorer.adapter_names, scorer, budget=14, seed=3, workers=workers).trials
+
+
+@pytest.mark.parametrize(("objective", "rows", "workers"), [("loss", LONG, 1), ("loss", ROWS, 4), ("chrf", LONG, 3)])
+def test_actors_give_exactly_the_trials_of_one_process(
+    actors: RayScorers, make: Callable[..., Any], objective: str, rows: Examples, workers: int
+) -> None:
+    expected = trials(make(), objective, rows, workers=workers)
+    assert trials(actors.make_scorer, objective, rows, workers=workers) == expected
+
+
+def test_the_forwards_of_a_batch_are_shared_out(make: Callable[..., Any]) -> None:
+    scorer = make()(examples=LONG)
+    weights = np.array([[0.5, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    whole = scorer.example_losses(weights)
+    parts = []
+    for i in range(2):
+        scorer.share = (i, 2)
+        parts.append(scorer.example_losses(weights))
+    there = [~np.isnan(part) for part in parts]
+    assert there[0].any() and there[1].any() and (there[0] ^ there[1]).all()
+    np.testing.assert_array_equal(np.where(there[0], *parts), whole)
+
+
+def test_an_actor_killed_at_work_is_replaced_and_changes_nothing(
+    actors: RayScorers, make: Callable[..., Any], tmp_path: Path
+) -> None:
+    deadly = partial(actors.make_scorer, deadly=tmp_path)
+    scorer = deadly(examples=LONG)
+
+    def shoot(progress: Progress) -> None:
+        if progress.evaluations == 7:
+            (tmp_path / "bullet").touch()
+
+    found = search(scorer.adapter_names, scorer, budget=14, seed=3, workers=2, on_trial=shoot).trials
+    assert not list(tmp_path.iterdir()), "an actor took it"
+    assert found == trials(make(), "loss", LONG, workers=2)
+
+
+def test_what_a_scorer_refuses_is_refused_here_and_the_actors_go_on(actors: RayScorers) -> None:
+    scorer = actors.make_scorer(examples=ROWS)
+    with pytest.raises(BadWeights, match="for 3 adapters") as caught:
+        scorer.example_losses(np.zeros((2, 5)))
+    assert caught.value.remedy
+    with pytest.raises(TypeError, match="nonsense"):
+        actors.make_scorer(examples=ROWS, nonsense=1)
+    assert np.isfinite(scorer.example_losses(np.zeros((2, 3)))).all()
+
+
+def test_the_command_line_searches_in_actors(
+    cluster: str, mixhub: Callable[..., Any], write_lora: Callable[..., Path], tiny_t5: Path, few_shot: Path
+) -> None:
+    for seed, name in enumerate("ab", start=1):
+        mixhub("publish", write_lora(f"p{seed}", seed=seed, scale=0.2), f"team/{name}", "--base", tiny_t5)
+    words = ["search", "team/a", "team/b", "--examples", few_shot, "--budget", 8, "--json"]
+    alone = mixhub(*words).json
+    there = mixhub(*words, "--ray", cluster, "--ray-actors", 1)
+    assert there.code == 0, there.err
+    assert json.dumps(there.json["trials"]) == json.dumps(alone["trials"])
+
+
+def test_actors_that_are_only_lost_end_the_search_with_the_way_to_go_on(
+    actors: RayScorers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_scorer, "LOSSES_IN_A_ROW", 0)
+    scorer = actors.make_scorer(examples=ROWS, deadly=tmp_path)
+    (tmp_path / "bullet").touch()
+    with pytest.raises(SearchError, match=r"1 Ray actors were lost(.|\n)*--resume"):
+        scorer.example_losses(np.zeros((1, 3)))
