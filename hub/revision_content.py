@@ -75,11 +75,10 @@ def state_of(tree: Mapping[str, File], contents: Mapping[str, Content | None]) -
 def refuse_bad_files(home: Home, files: Iterable[File]) -> None:
     """BadUpload for a pickle, MalformedAdapter for safetensors that no reader could load."""
     for file in files:
-        with on_disk(home, [file], names={file.path: Path(file.path).name}) as folder:
-            path = folder / Path(file.path).name
+        with one_on_disk(home, file) as path:
             if is_pickle(path, Path(file.path)):
                 raise pickles_refused([Path(file.path)])
-            if path.suffix == ".safetensors":
+            if file.path.endswith(".safetensors"):
                 read_header(path, owner=file.path)
 
 
@@ -119,11 +118,22 @@ def base_name_of(home: Home, tree: Mapping[str, File], folder: str) -> str | Non
     config = tree.get(_join(folder, CONFIG))
     if config is None:
         return None
-    with on_disk(home, [config], names={config.path: CONFIG}) as directory:
+    with one_on_disk(home, config) as path:
         try:
-            return read_config(directory / CONFIG, owner=folder or "adapter").base_model
+            return read_config(path, owner=folder or "adapter").base_model
         except ComposeError:
             return None
+
+
+@contextmanager
+def one_on_disk(home: Home, file: File) -> Iterator[Path]:
+    """This file's content at a path, under any name."""
+    blob = home.blobs.local_path(file.sha256)
+    if blob is not None:
+        yield blob
+        return
+    with on_disk(home, [file], names={file.path: "content"}) as folder:
+        yield folder / "content"
 
 
 @contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, insert, literal, select
+from sqlalchemy.orm import Session, aliased
 
 from storage import names
 from storage.errors import InvalidName
@@ -15,6 +15,8 @@ from storage.models import AdapterRow, AdapterTagRow, BaseRow
 from storage.revisions import Revision
 
 MAX_TAG = 256
+BATCH = 500
+"""Folders per statement: databases limit the number of parameters."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,25 @@ def record_facts(session: Session, revision: Revision, facts: AdapterFacts) -> N
         session.execute(insert(AdapterTagRow), [{"adapter_id": row.id, **asdict(tag)} for tag in facts.tags])
 
 
+def copy_facts(session: Session, old: Revision, new: Revision, folders: Iterable[str]) -> None:
+    """Let `new` have the facts that `old` has in these folders: a few statements, however many there are."""
+    columns = [c for c in AdapterRow.__table__.columns if c.name not in ("id", "revision_id")]
+    listed = sorted(folders)
+    for batch in (listed[start : start + BATCH] for start in range(0, len(listed), BATCH)):
+        kept = select(literal(new.id), *columns).where(
+            AdapterRow.revision_id == old.id, AdapterRow.folder.in_(batch)
+        )  # fmt: skip
+        session.execute(insert(AdapterRow).from_select(["revision_id", *(c.name for c in columns)], kept))
+        copied = aliased(AdapterRow)
+        tags = (
+            select(copied.id, AdapterTagRow.kind, AdapterTagRow.name, AdapterTagRow.value)
+            .join(AdapterRow, AdapterRow.id == AdapterTagRow.adapter_id)
+            .join(copied, copied.folder == AdapterRow.folder)
+            .where(AdapterRow.revision_id == old.id, copied.revision_id == new.id, AdapterRow.folder.in_(batch))
+        )
+        session.execute(insert(AdapterTagRow).from_select(["adapter_id", "kind", "name", "value"], tags))
+
+
 def facts_of(session: Session, revision: Revision, folder: str = "") -> AdapterFacts | None:
     """None: there is no adapter in this folder."""
     row = session.scalar(select(AdapterRow).where(AdapterRow.revision_id == revision.id, AdapterRow.folder == folder))
@@ -130,6 +151,12 @@ def facts_of_all(session: Session, revision_ids: Collection[int]) -> dict[int, l
 def folders_of(session: Session, revision: Revision) -> list[str]:
     """The folders of the revision that hold an adapter; "" is the root."""
     query = select(AdapterRow.folder).where(AdapterRow.revision_id == revision.id)
+    return sorted(session.scalars(query))
+
+
+def usable_folders_of(session: Session, revision: Revision) -> list[str]:
+    """Those of them whose adapter can be mixed."""
+    query = select(AdapterRow.folder).where(AdapterRow.revision_id == revision.id, AdapterRow.usable)
     return sorted(session.scalars(query))
 
 

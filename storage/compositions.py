@@ -91,6 +91,11 @@ def record(session: Session, revision: Revision, composition: Composition, *, fo
     session.flush()
 
 
+def folders_of(session: Session, revision: Revision) -> list[str]:
+    """The folders whose adapters were mixed here."""
+    return sorted(session.scalars(select(CompositionRow.folder).where(CompositionRow.revision_id == revision.id)))
+
+
 def composition_of(session: Session, revision_id: int, folder: str = "") -> Composition | None:
     """None: the adapter was not mixed here."""
     row = session.scalar(

@@ -112,14 +112,7 @@ def _base_for(home: Home, caller: Caller, name: str | None) -> FoundBase | None:
 
 def _known_folders(session: Session, head: Revision, old: Mapping[str, File]) -> set[FolderKey]:
     """The adapters of the head whose facts the new revision takes over."""
-    return {
-        folder_key(old, folder) for folder in adapters.folders_of(session, head) if _is_sound(session, head, folder)
-    }
-
-
-def _is_sound(session: Session, head: Revision, folder: str) -> bool:
-    facts = adapters.facts_of(session, head, folder)
-    return facts is not None and facts.usable
+    return {folder_key(old, folder) for folder in adapters.usable_folders_of(session, head)}
 
 
 def all_seen(session: Session, tree: Mapping[str, File], head: Revision, seen: Seen) -> bool:

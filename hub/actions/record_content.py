@@ -23,19 +23,18 @@ def record_content(
     *, card: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """`contents`: adapter folder -> what it is; None: as it was in `head`, whose facts and lineage it keeps."""
-    for folder, content in contents.items():
+    for content in contents.values():
         if content is not None:
             facts = replace(content.facts, base_identity=_bind(session, content))
             adapters.record_facts(session, new, facts)
-        elif head is not None:
-            _carry(session, head, new, folder)
+    if head is not None:
+        _carry(session, head, new, {folder for folder, content in contents.items() if content is None})
     record_summary(session, new, card=card)
 
 
 def copy_content(session: Session, old: Revision, new: Revision) -> None:
     """`new` has the files of `old`: facts, lineage, card and tags are the same."""
-    for folder in adapters.folders_of(session, old):
-        _carry(session, old, new, folder)
+    _carry(session, old, new, set(adapters.folders_of(session, old)))
     record_summary(session, new, card=summaries.card_of(session, old.id) or {})
 
 
@@ -63,10 +62,9 @@ def _bind(session: Session, content: Content) -> str | None:
     return base.identity
 
 
-def _carry(session: Session, head: Revision, new: Revision, folder: str) -> None:
-    facts = adapters.facts_of(session, head, folder)
-    if facts is not None:
-        adapters.record_facts(session, new, facts)
-    made_of = compositions.composition_of(session, head.id, folder)
-    if made_of is not None:
-        compositions.record(session, new, made_of, folder=folder)
+def _carry(session: Session, head: Revision, new: Revision, folders: set[str]) -> None:
+    adapters.copy_facts(session, head, new, folders)
+    for folder in folders.intersection(compositions.folders_of(session, head)):
+        made_of = compositions.composition_of(session, head.id, folder)
+        if made_of is not None:
+            compositions.record(session, new, made_of, folder=folder)

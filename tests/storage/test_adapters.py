@@ -211,3 +211,22 @@ class TestFindAdapters:
     def test_deleted_repos_show_no_adapters(self, session: Session, hub: dict[str, Repo]) -> None:
         repos.delete(session, hub["multi"], actor="ann")
         assert [adapter.address for adapter in find_adapters(session)] == ["bob/secret"]
+
+
+@pytest.mark.usefixtures("base")
+def test_facts_of_chosen_folders_are_copied_whole_to_another_revision(
+    session: Session, make_repo: MakeRepo, commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapters, "BATCH", 2)
+    repo = make_repo(session)
+    old, new = commit(session, repo, b"old"), commit(session, repo, b"new")
+    bare = AdapterFacts(usable=False, refusal="a prompt")
+    kept = [replace(FACTS, folder=folder) for folder in ("", "a", "b/c")]
+    for facts in (*kept, replace(bare, folder="d"), replace(FACTS, folder="left out")):
+        adapters.record_facts(session, old, facts)
+    adapters.record_facts(session, new, replace(bare, folder="own"))
+    adapters.copy_facts(session, old, new, ["d", "b/c", "", "a"])
+    found = adapters.facts_of_all(session, [old.id, new.id])
+    assert found[new.id] == [*kept, replace(bare, folder="d"), replace(bare, folder="own")]
+    assert len(found[old.id]) == 5
+    assert adapters.usable_folders_of(session, new) == ["", "a", "b/c"]
