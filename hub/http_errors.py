@@ -11,7 +11,7 @@ import logging
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 
@@ -61,6 +61,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_exception)
     for failure in (OperationalError, InterfaceError, NoConnection):
         app.add_exception_handler(failure, _unavailable)
+    for value in (DataError, OverflowError, UnicodeEncodeError):
+        app.add_exception_handler(value, _impossible_value)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -68,7 +70,7 @@ def response(
     status: int, message: str, *, code: str = "", commit_id: str = "", retry_after: int | None = None
 ) -> JSONResponse:
     """An error as Hugging Face clients read it. `retry_after` in seconds."""
-    one_line = " ".join(message.split())[:2000]
+    one_line = "".join(sign if sign.isprintable() else "?" for sign in " ".join(message.split())[:2000])
     headers = {"X-Error-Message": one_line.encode("latin-1", "replace").decode("latin-1")}
     if code:
         headers["X-Error-Code"] = code
@@ -109,6 +111,12 @@ async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
     """Not the caller's fault, and it may pass. Clients try again, or use what their cache has."""
     _log.error("the database failed", exc_info=error)
     return response(503, "The database does not answer; try again.", retry_after=RETRY_AFTER)
+
+
+async def _impossible_value(_request: Request, error: Exception) -> JSONResponse:
+    """NUL in a text (PostgreSQL), a number beyond 64 bits, half a surrogate pair: no row could hold it."""
+    _log.info("refused a value: %s", error)
+    return response(400, "The request has a text or number that cannot be stored or looked up.")
 
 
 async def _unexpected(_request: Request, error: Exception) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi.routing import iter_route_contexts
+from sqlalchemy import text
 
 from hub.app import create_app
 from hub.settings import Settings
+from storage import open_database
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 VALUES = {
@@ -171,3 +174,56 @@ def test_whatever_is_asked_gets_an_id_and_errors_have_one_shape(
                 else:
                     assert answer.headers["x-error-message"], what
                     assert method == "HEAD" or answer.json()["error"], what
+
+
+NOWHERE = ("nul\0", "\ud800")
+"""Texts that one database or both cannot hold."""
+ODD = (*NOWHERE, None, 2**70, [[]])
+
+
+def with_one_odd(body: Any, odd: tuple[Any, ...]) -> Iterator[Any]:
+    """The body with one of its values replaced."""
+    yield from odd
+    items = body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list) else ()
+    for key, value in items:
+        for other in with_one_odd(value, odd):
+            changed = body.copy()
+            changed[key] = other
+            yield changed
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def served(request: pytest.FixtureRequest, live: Any, serve_with: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A server over either database, and what to try on it: what differs between them is texts."""
+    if request.param == "sqlite":
+        return live, ODD
+    url = request.getfixturevalue("postgres_url")
+    admin = open_database(url).execution_options(isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text("DROP DATABASE IF EXISTS odd WITH (FORCE)"))
+        connection.execute(text("CREATE DATABASE odd"))
+    admin.dispose()
+    return serve_with(database_url=url.replace("/postgres?", "/odd?")), NOWHERE
+
+
+def test_odd_values_in_bodies_and_queries_never_break_the_server(served: tuple[Any, tuple[Any, ...]]) -> None:
+    live, odd = served
+    ann = live.user()
+    ann.api.create_repo(f"{ann.name}/there")
+    ann.api.upload_file(path_or_fileobj=b"x", path_in_repo="a.txt", repo_id=f"{ann.name}/there")
+    known = {"ns": ann.name, "name": "there", "repo_git": "there.git"}
+    texts = ("search", "author", "filter", "sort", "expand", "text", "namespace", "base", "tag", "revision", "folder")
+    queries = ["&".join(f"{word}={value}" for word in texts) for value in ("%00", "%ED%A0%80")]
+    queries += [f"{word}={value}" for word in ("cursor", "limit") for value in ("-1", "9" * 30)]
+    with httpx2.Client(base_url=ann.url, headers=bearer(ann), timeout=60) as client:
+        for path, method in sorted(set(routes())):
+            if method in ("POST", "PUT") and not path.startswith("/_"):
+                body = body_for(path, ann.name).get("json", {"name": "a", "organization": "b", "fromRepo": "c/d"})
+                for changed in with_one_odd(body, odd):
+                    sent = json.dumps(changed).encode()
+                    headers = {"content-type": "application/json"}
+                    answer = client.request(method, fill(path, **known), content=sent, headers=headers)
+                    assert answer.status_code < 500, (method, path, sent[:200], answer.text)
+            for query in queries if method == "GET" else ():
+                answer = client.get(f"{fill(path, **known)}?{query}")
+                assert answer.status_code < 500, (path, query, answer.text)
