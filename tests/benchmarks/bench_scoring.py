@@ -61,6 +61,8 @@ COMPAT = {"fold": "lorahub-compat"}
 POPULATIONS = (1, 4, 16, 64)
 MAIN = 16
 """The population that the ratios are of."""
+FEW = 3
+"""Rounds after which the largest population is measured too; it takes as long as all the others."""
 Times = dict[str, list[float]]
 
 
@@ -140,7 +142,7 @@ def measure(shape: Shape, *, rounds: int, device: str) -> dict[str, Any]:
             for count in POPULATIONS:
                 row = bench.rows(1)[0].tolist()
                 timed("reference", lambda row=row: bench.reference.mean_loss(row))
-                if count <= MAIN or turn < 2:
+                if count <= MAIN or turn >= FEW:
                     timed(f"population_{count}", step(bench.scorer, count), count)
             if low is not None:
                 timed("bfloat16", step(low, MAIN), MAIN)
@@ -160,7 +162,9 @@ def measure(shape: Shape, *, rounds: int, device: str) -> dict[str, Any]:
         "gflop_per_candidate": work.flop / 1e9,
         "load_x": middle["load_reference"] / middle["load"],
         "x": middle["reference"] / middle[f"population_{MAIN}"],
-        "x_by_population": {str(p): middle["reference"] / middle[f"population_{p}"] for p in POPULATIONS},
+        "x_by_population": {
+            str(p): middle["reference"] / middle[f"population_{p}"] for p in POPULATIONS if f"population_{p}" in middle
+        },
         "bf16_x": None if low is None else middle["reference"] / middle["bfloat16"],
         "floor": middle[f"population_{MAIN}"] / middle["floor"],
         "peak_memory_bytes": peak_memory(device),
@@ -191,6 +195,7 @@ def machine(device: str) -> dict[str, Any]:
         ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
     return {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
         "cpu": model,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "gpu": None if device == "cpu" else torch.cuda.get_device_name(),
@@ -241,23 +246,21 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
     shapes = SMALL_SHAPES if options.small else CPU_SHAPES if options.device == "cpu" else GPU_SHAPES
     found: dict[str, Any] = {}
-    print(machine(options.device), flush=True)
-    for shape in shapes:
-        if options.only in (None, shape.key):
-            found[shape.key] = measure(shape, rounds=1 if options.small else options.rounds, device=options.device)
-            print_shape(shape.key, found[shape.key])
+    result: dict[str, Any] = {}
+    where = machine(options.device)
+    print(where, flush=True)
     reasons = {}
     if not has_bfloat16(options.device):
         reasons["bf16_x"] = f"{options.device} has no bfloat16 arithmetic ({torch.backends.cpu.get_cpu_capability()})"
-    result = {
-        **headline(found, options.device),
-        "reasons": reasons,
-        "machine": machine(options.device),
-        "small": options.small,
-        "shapes": found,
-    }
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    for shape in shapes:
+        if options.only not in (None, shape.key):
+            continue
+        found[shape.key] = measure(shape, rounds=1 if options.small else options.rounds, device=options.device)
+        print_shape(shape.key, found[shape.key])
+        result = {**headline(found, options.device), "reasons": reasons, "machine": where, "small": options.small}
+        result["shapes"] = found
+        if options.json:  # after every shape: a long run that is cut short has something to show
+            options.json.write_text(json.dumps(result, indent=2) + "\n")
     return result
 
 
