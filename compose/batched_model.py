@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .cross_attention import CrossAttention
 from .errors import IncompatibleAdapters
 from .mixed_factors import MixedFactors
 
@@ -33,6 +34,7 @@ class BatchedModel:
     ) -> None:
         self.model = model
         self._modules = {path: _find(model, path, shape, base_name) for path, shape in module_shapes.items()}
+        self._across = CrossAttention(model)
         self.one_at_a_time = any(".experts." in path for path in module_shapes)
         """An expert layer sees the tokens that were routed to it, in an order that hides whose they are."""
 
@@ -40,6 +42,7 @@ class BatchedModel:
     def mixed(self, mixes: Mapping[str, MixedFactors], *, candidates: int) -> Iterator[nn.Module]:
         """Attach `candidates` mixes; they are detached on leaving, whatever happened inside."""
         with ExitStack() as attached:
+            attached.enter_context(self._across.reordered(mixes, candidates=candidates))
             for path, factors in mixes.items():
                 handle = self._modules[path].register_forward_hook(_hook(path, factors, candidates))
                 attached.callback(handle.remove)

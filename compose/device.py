@@ -1,4 +1,4 @@
-"""Whether torch can compute on a device, asked before anything slow is loaded."""
+"""What torch can compute with on a device, asked before anything slow is loaded."""
 
 from __future__ import annotations
 
@@ -18,3 +18,27 @@ def check_device(device: str) -> None:
         raise BaseModelError(
             f"the device {device!r} cannot be used here: {reason}", remedy=f"use --device {' or '.join(usable)}"
         ) from error
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether `device` multiplies bfloat16 matrices in hardware; elsewhere bfloat16 is emulated and slower."""
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if torch.device(device).type != "cpu":
+        return False
+    # older torch cannot tell: then float32 is the safe answer
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+DTYPES = ("float32", "bfloat16", "auto")
+
+
+def scoring_dtype(wanted: str, device: str) -> str:
+    """The number format to score in: `auto` is bfloat16 where `device` computes in it, else float32. `BaseModelError`
+    for another name."""
+    if wanted not in DTYPES:
+        raise BaseModelError(f"there is no dtype {wanted!r} to score in", remedy=f"use --dtype {' or '.join(DTYPES)}")
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if has_bfloat16(device) else "float32"

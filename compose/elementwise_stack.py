@@ -1,7 +1,7 @@
 """Element-wise mixes of N adapters as ONE matrix: A = sum_i f(w_i) A_i and B = sum_i g(w_i) B_i, for K rows w at once.
 
 `lorahub` has f(w) = g(w) = w; `peft-linear` has f(w) = sign(w) sqrt|w| and g(w) = sqrt|w|. Scalings are folded into the
-factors before stacking (`fold_balanced`, `fold_compat`), so that a mix has scaling 1.
+factors before stacking (`fold_balanced`, `compat_scalings`), so that a mix has scaling 1.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .adapter import Factors, LoraAdapter
 from .errors import IncompatibleAdapters
@@ -74,8 +75,10 @@ def elementwise_stack(
     weight_of_b: Callable[[Tensor], Tensor],
     dtype: torch.dtype,
     device: torch.device | str,
+    scalings_of_b: Mapping[str, float] | None = None,
 ) -> Stack:
-    """Lay out adapters whose scalings are folded already. `shapes`: module -> (out_features, in_features)."""
+    """Lay out adapters whose scalings are folded already. `shapes`: module -> (out_features, in_features).
+    `scalings_of_b`: module -> what all its B's are still to be multiplied by."""
     slots: dict[str, _Slot] = {}
     size_a = size_b = 0
     for module, (out_features, in_features) in shapes.items():
@@ -83,18 +86,39 @@ def elementwise_stack(
         slots[module] = _Slot(size_a, size_b, rank, in_features, out_features)
         size_a += rank * in_features
         size_b += rank * out_features
-    matrix = torch.zeros(len(folded), size_a + size_b, dtype=dtype)
+    matrix = torch.empty(len(folded), size_a + size_b, dtype=dtype)
     for row, adapter in zip(matrix, folded, strict=True):
-        for module, factors in adapter.modules.items():
-            slot, rank = slots[module], factors.rank
-            a = row[slot.start_a : slot.start_a + slot.rank * slot.in_features].view(slot.rank, slot.in_features)
-            start_b = size_a + slot.start_b
-            b = row[start_b : start_b + slot.rank * slot.out_features].view(slot.out_features, slot.rank)
-            a[:rank] = factors.A
-            b[:, :rank] = factors.B
+        _fill(row, adapter, slots)
+    if scalings_of_b is not None:
+        _scale(matrix[:, size_a:], slots, scalings_of_b)
     names = tuple(adapter.name for adapter in folded)
     matrix = matrix.to(device)
     return _ElementwiseStack(method, params, names, shapes, matrix, size_a, slots, weight_of_a, weight_of_b)
+
+
+def _fill(row: Tensor, adapter: LoraAdapter, slots: Mapping[str, _Slot]) -> None:
+    """All A's, then all B's, in one copy; padded with zeros where a module is missing or has a smaller rank."""
+    parts: list[Tensor] = []
+    for module, slot in slots.items():
+        found = adapter.modules.get(module)
+        a = row.new_zeros(slot.rank, slot.in_features) if found is None else found.A
+        parts.append(functional.pad(a, (0, 0, 0, slot.rank - len(a))) if len(a) < slot.rank else a)
+    for module, slot in slots.items():
+        found = adapter.modules.get(module)
+        b = row.new_zeros(slot.out_features, slot.rank) if found is None else found.B
+        parts.append(functional.pad(b, (0, slot.rank - b.shape[1])) if b.shape[1] < slot.rank else b)
+    torch.cat(
+        [part.reshape(-1) if part.dtype == row.dtype else part.reshape(-1).to(row.dtype) for part in parts], out=row
+    )
+
+
+def _scale(part_b: Tensor, slots: Mapping[str, _Slot], scalings: Mapping[str, float]) -> None:
+    """In place, where the values lie already; at once where all scalings are equal."""
+    if len(set(scalings.values())) == 1:
+        part_b.mul_(next(iter(scalings.values())))
+        return
+    for module, slot in slots.items():
+        part_b[:, slot.start_b : slot.start_b + slot.rank * slot.out_features].mul_(scalings[module])
 
 
 def fold_balanced(adapter: LoraAdapter, *, sign_on_a: bool = False) -> LoraAdapter:
@@ -108,15 +132,12 @@ def fold_balanced(adapter: LoraAdapter, *, sign_on_a: bool = False) -> LoraAdapt
     return replace(adapter, modules={module: fold(factors) for module, factors in adapter.modules.items()})
 
 
-def fold_compat(adapters: Sequence[LoraAdapter]) -> list[LoraAdapter]:
-    """The first adapter's scaling for all, as LoRAHub's reference code has it; it multiplies the mixed B once."""
+def compat_scalings(adapters: Sequence[LoraAdapter]) -> dict[str, float]:
+    """The first adapter's scalings for all, as LoRAHub's reference code has it; they multiply the mixed B once."""
     host = adapters[0]
     for adapter in adapters[1:]:
         _same_layout(host, adapter)
-    return [
-        replace(a, modules={m: Factors(f.A, host.modules[m].scaling * f.B) for m, f in a.modules.items()})
-        for a in adapters
-    ]
+    return {module: factors.scaling for module, factors in host.modules.items()}
 
 
 def _same_layout(host: LoraAdapter, adapter: LoraAdapter) -> None:

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
-from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor
 
@@ -26,7 +23,7 @@ from .description import (
     describe,
     weights_path,
 )
-from .errors import IncompatibleAdapters, MalformedAdapter, UnsupportedAdapter
+from .errors import IncompatibleAdapters, UnsupportedAdapter
 from .families import needs_original_base
 from .formats import CONVERTERS
 from .formats.dora import dora
@@ -37,6 +34,7 @@ from .layout import Layout, arrange, bare_config, token_rows
 from .module_shapes import ModuleShape
 from .peft_config import PeftConfig, parse_config
 from .safetensors_header import read_header
+from .tensor_file import TensorFile
 
 
 @dataclass(frozen=True)
@@ -133,29 +131,22 @@ class _Reader:
         bare = None if (directory / CONFIG_FILE).is_file() else bare_weights(directory)
         self.path = bare or weights_path(directory, facts.name)
         self.facts = facts
-        headers = read_header(self.path, owner=facts.name)
+        headers = self._headers = read_header(self.path, owner=f"{facts.name}/{self.path.name}")
         self.config: PeftConfig = bare_config(headers) if bare else parse_config(facts.config, owner=facts.name)
         self.layout: Layout = arrange(headers, self.config, facts.name)
 
     def __enter__(self) -> _Reader:
-        try:
-            opener: Any = safetensors.safe_open
-            self._file = opener(self.path, framework="pt").__enter__()
-        except (safetensors.SafetensorError, OSError) as error:
-            raise self._unreadable(error) from error
+        self._file = TensorFile(self.path, self._headers, owner=self.facts.name)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.__exit__(*error)
+        del self._file
 
     def part(self, path: str, part: str) -> Tensor:
         return self.tensor(self.layout.keys[path, part])
 
     def tensor(self, key: str) -> Tensor:
-        try:
-            return _finite(self._file.get_tensor(key), key, self.facts.name)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise self._unreadable(error) from error
+        return self._file.tensor(key)
 
     def check_values(self) -> None:
         for key in self.layout.keys.values():
@@ -171,9 +162,6 @@ class _Reader:
         sizes = max(m.in_features for m in shapes), max(m.out_features for m in shapes)
         a, b = projections(self.config.r, *sizes, self.config.projection_prng_key)
         return {"vera_A": a, "vera_B": b}
-
-    def _unreadable(self, error: Exception) -> MalformedAdapter:
-        return MalformedAdapter(f"{self.facts.name}: {self.path.name} cannot be read: {error}")
 
 
 def _modules(reader: _Reader, base: BaseWeights | None, initial: Path | None) -> Iterator[tuple[str, Factors]]:
@@ -240,13 +228,3 @@ def _replaced(reader: _Reader) -> Iterator[tuple[str, Replacement]]:
         values = reader.tensor(key)
         rows = token_rows(reader.config, name, values.shape[0], reader.facts.name) if kind == "tokens" else None
         yield name, Replacement(values, kind, rows)
-
-
-def _finite(tensor: Tensor, key: str, owner: str) -> Tensor:
-    """`tensor` in float32; NaN or an infinity in the file, or a float64 too large for float32, is an error."""
-    values = tensor.to(torch.float32)
-    # NaN and infinities survive a sum, which is several times faster; a sum that overflows is looked at closely
-    if not isfinite(values.sum().item()) and not torch.isfinite(values).all():
-        kind = "NaN" if torch.isnan(values).any() else "infinite values"
-        raise MalformedAdapter(f"{owner}: tensor {key} holds {kind}", remedy="train again; this adapter diverged")
-    return values

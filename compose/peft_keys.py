@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .kohya_names import module_path
 
@@ -55,6 +56,7 @@ class TensorPlace:
     part: str
 
 
+@lru_cache(maxsize=1 << 14)  # adapters of one base have the same names, and each is asked for several times
 def parse_key(key: str) -> TensorPlace | None:
     """The module and the part that a tensor's name stands for; `None` where it is nothing of an adapter."""
     clean = _WRAPPER.sub("", key).removeprefix("module.")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import BinaryIO, TypeGuard
@@ -62,8 +63,7 @@ def read_header(path: Path, *, owner: str | None = None) -> dict[str, TensorHead
             raw = _header_bytes(file, size, name)
     except OSError as error:
         raise MalformedAdapter(f"{name}: cannot read the weights: {error.strerror}", remedy="check the path") from error
-    tensors = _tensors(_parse(raw, name), size - 8 - len(raw), name)
-    return {key: replace(tensor, start=tensor.start + 8 + len(raw)) for key, tensor in tensors.items()}
+    return dict(_tensors(raw, size, name))
 
 
 def _header_bytes(file: BinaryIO, size: int, name: str) -> bytes:
@@ -105,18 +105,25 @@ def _parse(raw: bytes, name: str) -> dict[str, object]:
     return header
 
 
-def _tensors(header: Mapping[str, object], data: int, name: str) -> dict[str, TensorHeader]:
+@lru_cache(maxsize=2)  # whoever describes an adapter goes on to read it
+def _tensors(raw: bytes, size: int, name: str) -> Mapping[str, TensorHeader]:
+    """From a header's bytes; the data lies behind it, up to `size`, the end of the file."""
+    header, begin = _parse(raw, name), 8 + len(raw)
     _check_metadata(header.get("__metadata__", {}), name)
-    found = {key: _tensor(key, entry, name) for key, entry in header.items() if key != "__metadata__"}
-    at = 0
+    found = {key: _tensor(key, entry, begin, name) for key, entry in header.items() if key != "__metadata__"}
+    at = begin
     for key, tensor in sorted(found.items(), key=lambda item: (item[1].start, item[1].size)):
         if tensor.start != at:
             kind = "overlaps the one before" if tensor.start < at else "leaves a hole before it"
-            raise MalformedAdapter(f"{name}: tensor {key!r} {kind}: starts at byte {tensor.start}, expected {at}")
+            raise MalformedAdapter(
+                f"{name}: tensor {key!r} {kind}: starts at byte {tensor.start - begin}, expected {at - begin}"
+            )
         at += tensor.size
-    if at != data:
-        what = "is cut short" if at > data else "has bytes that belong to no tensor"
-        raise MalformedAdapter(f"{name}: {what}: {data} bytes of data, the header lists {at}", remedy=AGAIN)
+    if at != size:
+        what = "is cut short" if at > size else "has bytes that belong to no tensor"
+        raise MalformedAdapter(
+            f"{name}: {what}: {size - begin} bytes of data, the header lists {at - begin}", remedy=AGAIN
+        )
     return found
 
 
@@ -125,8 +132,8 @@ def _check_metadata(metadata: object, name: str) -> None:
         raise MalformedAdapter(f"{name}: __metadata__ must map texts to texts")
 
 
-def _tensor(key: str, entry: object, name: str) -> TensorHeader:
-    """One entry, `start` counted from the data; its span must have the bytes that dtype and shape need."""
+def _tensor(key: str, entry: object, begin: int, name: str) -> TensorHeader:
+    """One entry, its span counted from `begin`; it must have the bytes that dtype and shape need."""
     if len(key) > MAX_NAME or not key.isprintable():
         raise MalformedAdapter(f"{name}: a tensor has the impossible name {key[:MAX_NAME]!r}")
     if not isinstance(entry, dict):
@@ -144,8 +151,13 @@ def _tensor(key: str, entry: object, name: str) -> TensorHeader:
         raise MalformedAdapter(
             f"{name}: tensor {key!r} holds {span[1] - span[0]} bytes, shape {shape} of {dtype_name} needs {needed}"
         )
-    return TensorHeader(dtype_name, tuple(shape), span[0], needed)
+    return TensorHeader(dtype_name, tuple(shape), begin + span[0], needed)
 
 
 def _sizes(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(size) is int and 0 <= size < 2**63 for size in value)
+    if not isinstance(value, list):
+        return False
+    for size in value:  # noqa: SIM110  # called for every tensor: three times as fast as all()
+        if type(size) is not int or not 0 <= size < 2**63:
+            return False
+    return True

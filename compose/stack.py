@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .adapter import LINEAR, LoraAdapter
-from .elementwise_stack import elementwise_stack, fold_balanced, fold_compat, root_of, same, signed_root
+from .elementwise_stack import compat_scalings, elementwise_stack, fold_balanced, root_of, same, signed_root
 from .errors import IncompatibleAdapters, UnsupportedAdapter
 from .gauge import procrustes
 from .methods import MergeMethod, find_method
@@ -48,11 +48,17 @@ def stack_adapters(
     if method == "lorahub":
         if resolved["align"] == PROCRUSTES:
             adapters = _aligned(adapters, shapes)
-        folded = (
-            fold_compat(adapters) if resolved["fold"] == COMPAT else [fold_balanced(adapter) for adapter in adapters]
-        )
+        compat = resolved["fold"] == COMPAT
         return elementwise_stack(
-            folded, shapes, method=row, params=resolved, weight_of_a=same, weight_of_b=same, dtype=dtype, device=device
+            adapters if compat else [fold_balanced(adapter) for adapter in adapters],
+            shapes,
+            method=row,
+            params=resolved,
+            weight_of_a=same,
+            weight_of_b=same,
+            dtype=dtype,
+            device=device,
+            scalings_of_b=compat_scalings(adapters) if compat else None,
         )
     if method == "peft-linear":
         return elementwise_stack(

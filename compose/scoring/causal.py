@@ -2,9 +2,9 @@
 
 A row is the input's tokens (with the tokenizer's leading special tokens), then the output's tokens, then eos: nothing
 is put between input and output, so a separator belongs into the examples' texts. Only output and eos carry loss.
-Rows are padded on the left, so that the labels of all rows end at the same place and the output layer is computed there
-only (`logits_to_keep`). That the model gives the same logits this way is tried once, on one row of the untouched base;
-where it does not, examples are grouped by exact length, or the whole output is computed.
+Rows are padded on the left, so that the labels of all rows end at the same place; the output layer is computed there
+only. That the model gives the same logits with padding is tried once, on one row of the untouched base; where it does
+not, examples are grouped by exact length.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from ..errors import BadExamples
 from ..examples import Examples
 from ..mixed_factors import Stack
 from .generation import greedy
-from .population import DEFAULT_TOKEN_BUDGET, Population, PopulationScorer
+from .output_layer import output_only_at, places_of, wanted_logits
+from .population import Population, PopulationScorer
 from .tokens import (
     Padded,
+    attention_mask,
     check_tokens,
     encode_continuation,
     encode_output,
@@ -46,7 +48,7 @@ class CausalScorer(PopulationScorer):
         *,
         examples: Examples,
         stack: Stack,
-        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        token_budget: int | None = None,
         max_new_tokens: int | None = None,
         ends: bool = True,
         base_name: str = "the base model",
@@ -65,9 +67,8 @@ class CausalScorer(PopulationScorer):
         self._max_new_tokens = max_new_tokens or max(len(labels) for labels in self._labels)
         parameters = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in parameters
-        self._pads = self._takes_positions
-        self._keeps = "logits_to_keep" in parameters
-        self._try_shortcuts()
+        self._batches: dict[tuple[int, ...], tuple[dict[str, Any], Tensor, Padded]] = {}
+        self._pads = self._takes_positions and self._pads_well()
 
     @property
     def token_counts(self) -> NDArray[np.int64]:
@@ -75,47 +76,44 @@ class CausalScorer(PopulationScorer):
 
     def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         lengths = [(len(row),) for row in self._rows]
-        return np.array(self._population.run(weights, lengths, self._losses, pad=self._pads), dtype=np.float64)
+        return self._population.losses(weights, lengths, self._losses, pad=self._pads)
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
         lengths = [(len(prompt), self._max_new_tokens) for prompt in self._prompts]
         return self._population.run(weights, lengths, self._texts, pad=self._pads)
 
-    def _losses(self, group: Sequence[int], candidates: int) -> list[float]:
-        device, pad = self._model.device, pad_token(self._tokenizer)
-        rows = pad_rows([self._rows[i] for i in group], value=pad, left=True, device=device)
-        labels = pad_rows([self._labels[i] for i in group], value=pad, left=True, device=device)
-        return mean_token_losses(self._label_logits(rows, labels.ids.shape[1], candidates), labels)
+    def _losses(self, group: Sequence[int], candidates: int) -> Tensor:
+        inputs, wanted, labels = self._batch(tuple(group))
+        places = places_of(wanted, candidates)
+        with output_only_at(self._model, places):
+            output = self._population.call(group, candidates, inputs)
+        return mean_token_losses(wanted_logits(output.logits, places), labels)
 
-    def _label_logits(self, rows: Padded, width: int, candidates: int) -> Tensor:
-        """Logits that predict the last `width` tokens of each row: (K * rows, width, vocabulary)."""
-        keyed: dict[str, object] = {}
-        if self._keeps:
-            keyed["logits_to_keep"] = width + 1
-        if self._takes_positions and not bool(rows.mask.all()):
-            keyed["position_ids"] = _positions(rows.mask).repeat(candidates, 1)
-        logits: Tensor = self._model(
-            input_ids=rows.ids.repeat(candidates, 1),
-            attention_mask=rows.mask.repeat(candidates, 1),
-            use_cache=False,
-            **keyed,
-        ).logits
-        return logits[:, -width - 1 : -1]
+    def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], Tensor, Padded]:
+        """What the model is given for the examples of `group`, where a label is predicted, and the labels; made
+        once."""
+        if group not in self._batches:
+            device, pad = self._model.device, pad_token(self._tokenizer)
+            rows = pad_rows([self._rows[i] for i in group], value=pad, left=True, device=device)
+            labels = pad_rows([self._labels[i] for i in group], value=pad, left=True, device=device)
+            self._batches[group] = (self._inputs(rows), _predicting(labels.mask, rows.ids.shape[1]), labels)
+        return self._batches[group]
 
-    def _try_shortcuts(self) -> None:
-        """Switch off padding, then `logits_to_keep`, unless the base gives the same logits with them as without."""
+    def _inputs(self, rows: Padded) -> dict[str, Any]:
+        positions = self._takes_positions and not bool(rows.mask.all())
+        where = {"position_ids": _positions(rows.mask)} if positions else {}
+        return {"input_ids": rows.ids, "use_cache": False, **attention_mask(rows), **where}
+
+    def _pads_well(self) -> bool:
+        """Whether the base, tried on one row, gives the same logits with padding as without."""
         shortest = min(range(len(self._rows)), key=lambda i: len(self._rows[i]))
         row, width = [self._rows[shortest]], len(self._labels[shortest])
         pad, device = pad_token(self._tokenizer), self._model.device
         plain = pad_rows(row, value=pad, left=True, device=device)
         padded = pad_rows(row, value=pad, left=True, extra=2, device=device)
         with torch.inference_mode():
-            whole = self._model(input_ids=plain.ids, attention_mask=plain.mask, use_cache=False).logits
-            truth = whole[:, -width - 1 : -1]
-            if self._pads:
-                self._pads = _same(self._label_logits(padded, width, 1), truth)
-            if not self._pads and self._keeps:
-                self._keeps = _same(self._label_logits(plain, width, 1), truth)
+            truth, found = (self._model(**self._inputs(rows)).logits[:, -width - 1 : -1] for rows in (plain, padded))
+        return _same(found, truth)
 
     def _texts(self, group: Sequence[int], candidates: int) -> list[str]:
         pad = pad_token(self._tokenizer)
@@ -139,6 +137,13 @@ def _prompt(tokenizer: Any, text: str, number: int) -> list[int]:
         if token is not None:
             return [int(token)]
     raise BadExamples(f"example {number}: its input has no tokens", remedy="give a text that is not empty")
+
+
+def _predicting(labels: Tensor, width: int) -> Tensor:
+    """(rows, width): where the next token is a label, from the labels' mask, both ending at the same place."""
+    wanted = torch.zeros(labels.shape[0], width, dtype=torch.bool, device=labels.device)
+    wanted[:, -labels.shape[1] - 1 : -1] = labels.bool()
+    return wanted
 
 
 def _positions(mask: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from ..errors import BadExamples
 from ..examples import Examples, default_labels
 from ..mixed_factors import Stack
-from .population import DEFAULT_TOKEN_BUDGET, Population, PopulationScorer
+from .population import Population, PopulationScorer
 from .tokens import check_tokens, pad_rows, pad_token
 
 
@@ -36,7 +36,7 @@ class LabelMatchingScorer(PopulationScorer):
         labels: Mapping[str, str] | None = None,
         temperature: float = 20.0,
         max_length: int = 56,
-        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        token_budget: int | None = None,
         base_name: str = "the base model",
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
@@ -51,7 +51,7 @@ class LabelMatchingScorer(PopulationScorer):
         check_tokens(model, label_ids, base_name=base_name, what="label text")
         with torch.inference_mode():
             # one by one, so that a label's embedding does not depend on the other labels
-            self._label_embeddings = torch.cat([self._embed([ids], 1) for ids in label_ids])
+            self._label_embeddings = torch.cat([self._embed([ids]) for ids in label_ids])
 
     @property
     def token_counts(self) -> NDArray[np.int64]:
@@ -59,7 +59,7 @@ class LabelMatchingScorer(PopulationScorer):
         return np.ones(len(self._inputs), dtype=np.int64)
 
     def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array(self._population.run(weights, self._lengths(), self._losses), dtype=np.float64)
+        return self._population.losses(weights, self._lengths(), self._losses)
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
         return self._population.run(weights, self._lengths(), self._best_labels)
@@ -70,24 +70,26 @@ class LabelMatchingScorer(PopulationScorer):
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(self._tokenizer(t, truncation=True, max_length=self._max_length).input_ids) for t in texts]
 
-    def _embed(self, rows: Sequence[Sequence[int]], candidates: int) -> Tensor:
-        """Mean of the last hidden states over real tokens, of unit length: (K * rows, width)."""
+    def _embed(self, rows: Sequence[Sequence[int]], group: Sequence[int] = (), candidates: int = 1) -> Tensor:
+        """Mean of the last hidden states over real tokens, of unit length: (K * rows, width). `group`: the examples
+        that the rows are, where they are examples."""
         padded = pad_rows(rows, value=pad_token(self._tokenizer), device=self._model.device)
-        mask = padded.mask.repeat(candidates, 1)
-        hidden = self._model(input_ids=padded.ids.repeat(candidates, 1), attention_mask=mask).last_hidden_state
+        inputs = {"input_ids": padded.ids, "attention_mask": padded.mask}
+        output = self._population.call(group, candidates, inputs) if group else self._model(**inputs)
+        hidden = output.last_hidden_state
         hidden = hidden if hidden.dtype == torch.float64 else hidden.float()
-        weight = mask.unsqueeze(-1).to(hidden.dtype)
+        weight = padded.mask.repeat(candidates, 1).unsqueeze(-1).to(hidden.dtype)
         return functional.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1)
 
     def _logits(self, group: Sequence[int], candidates: int) -> Tensor:
         """(K * rows, labels)"""
-        return self._temperature * self._embed([self._inputs[i] for i in group], candidates) @ self._label_embeddings.T
+        embedded = self._embed([self._inputs[i] for i in group], group, candidates)
+        return self._temperature * embedded @ self._label_embeddings.T
 
-    def _losses(self, group: Sequence[int], candidates: int) -> list[float]:
+    def _losses(self, group: Sequence[int], candidates: int) -> Tensor:
         logits = self._logits(group, candidates)
         targets = torch.tensor([self._targets[i] for i in group] * candidates, device=logits.device)
-        losses: list[float] = functional.cross_entropy(logits, targets, reduction="none").tolist()
-        return losses
+        return functional.cross_entropy(logits, targets, reduction="none")
 
     def _best_labels(self, group: Sequence[int], candidates: int) -> list[str]:
         return [self._names[best] for best in self._logits(group, candidates).argmax(-1).tolist()]

@@ -28,7 +28,6 @@ from ..examples import Examples
 from ..stack import stack_adapters
 from .causal import CausalScorer
 from .label_matching import LabelMatchingScorer
-from .population import DEFAULT_TOKEN_BUDGET
 from .protocol import Scorer
 from .seq2seq import Seq2SeqScorer
 
@@ -114,7 +113,7 @@ def make_scorer(
     method: str = "lorahub",
     params: Mapping[str, object] | None = None,
     labels: Mapping[str, str] | None = None,
-    token_budget: int = DEFAULT_TOKEN_BUDGET,
+    token_budget: int | None = None,
     max_new_tokens: int | None = None,
     ends: bool = True,
 ) -> Scorer:

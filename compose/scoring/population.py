@@ -1,49 +1,49 @@
 """Runs work over candidates x examples in chunks of a bounded number of tokens, each chunk one forward.
 
 The chunks depend on the token budget and on the machine's needs, never on how many candidates an optimizer asks for at
-a time; the result of one (candidate, example) pair does not depend on its neighbours. Knows nothing of losses.
+a time; the result of one (candidate, example) pair does not depend on its neighbours. Where memory runs out the budget
+is halved and the chunk run again. Knows nothing of losses.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from ..batched_model import BatchedModel
+from ..errors import BaseModelError
+from ..lower_layers import LowerLayers, repeat_rows
 from ..mixed_factors import Stack
+from .chunks import Lengths, at_once, default_token_budget, forward_cost, group_examples, out_of_memory
 
 T = TypeVar("T")
-Lengths = Sequence[tuple[int, ...]]
-"""Per example its lengths in tokens: (input, output) for an encoder-decoder, (input + output,) for a causal model."""
-
 Work = Callable[[Sequence[int], int], Sequence[T]]
 """(examples of the chunk, candidates K) -> K * len(examples) results, candidate-major."""
 
+LossWork = Callable[[Sequence[int], int], Tensor]
+"""The same with the results as one tensor (K * len(examples),), left on the device."""
+
 Share = tuple[int, int]
 """(i, n): of the forwards of a call, only those whose number is i modulo n."""
-
-DEFAULT_TOKEN_BUDGET = 1024
-"""Tokens per forward. On a CPU 500 to 1500 are best: smaller ones re-read the weights, larger ones leave the cache."""
 
 
 class Population:
     """A base model and a stack of adapters, ready to run K mixes at once."""
 
-    def __init__(
-        self, model: nn.Module, stack: Stack, *, token_budget: int = DEFAULT_TOKEN_BUDGET, base_name: str
-    ) -> None:
+    def __init__(self, model: nn.Module, stack: Stack, *, token_budget: int | None = None, base_name: str) -> None:
         self.model = model
         self.stack = stack
-        self.token_budget = token_budget
+        self.token_budget = token_budget or default_token_budget(model)
         self.base_name = base_name
         self.share: Share = (0, 1)
         self._batched = BatchedModel(model, stack.module_shapes, base_name=base_name)
+        self.lower = LowerLayers(model, stack.module_shapes)
         self._forward_cost = forward_cost(sum(p.numel() for p in model.parameters()))
 
     def run(self, weights: NDArray[np.float64], lengths: Lengths, work: Work[T], *, pad: bool = True) -> list[list[T]]:
@@ -52,34 +52,83 @@ class Population:
 
         `pad=False` puts only examples of exactly equal lengths into one forward.
         """
-        rows = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
-        results: list[list[T]] = []
+        found: dict[tuple[int, int], T] = {}
+        for rows, group, results in self._chunks(weights, lengths, work, pad):
+            places = [(k, example) for k in rows for example in group]
+            found.update(zip(places, results, strict=True))
+        return [[cast(T, found.get((k, example))) for example in range(len(lengths))] for k in range(len(weights))]
+
+    def losses(
+        self, weights: NDArray[np.float64], lengths: Lengths, work: LossWork, *, pad: bool = True
+    ) -> NDArray[np.float64]:
+        """The same for numbers: (K, E), NaN for what is not of this `share`. Nothing is read back from the device
+        before all of them are asked for."""
+        whole: Tensor | None = None
+        for rows, group, results in self._chunks(weights, lengths, work, pad):
+            if whole is None:
+                whole = results.new_full((len(weights), len(lengths)), torch.nan)
+            whole[rows.start : rows.stop, list(group)] = results.view(len(rows), len(group))
+        return np.full((len(weights), len(lengths)), np.nan) if whole is None else whole.double().cpu().numpy()
+
+    def call(self, group: Sequence[int], candidates: int, inputs: Mapping[str, Any]) -> Any:
+        """The model's output for `inputs` of the examples in `group`: tensors (rows, ...), repeated here for each of
+        the candidates, with what does not depend on a mix taken from memory."""
+        rows = next(value.shape[0] for value in inputs.values() if isinstance(value, Tensor))
+        whole = {k: repeat_rows(v, candidates) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        with self.lower.replayed(tuple(group), lambda: self.model(**inputs), rows=rows, candidates=candidates):
+            return self.model(**whole)
+
+    def _chunks(
+        self, weights: NDArray[np.float64], lengths: Lengths, work: Callable[[Sequence[int], int], T], pad: bool
+    ) -> Iterator[tuple[range, Sequence[int], T]]:
+        """(candidates, examples, results) of one forward after the other, of this share of them."""
         numbers = itertools.count()
-        longest = max(sum(length) for length in lengths)
-        at_once = 1 if self._batched.one_at_a_time else max(1, self.token_budget // longest)
-        with torch.inference_mode():
-            for part in torch.split(rows, at_once):
-                results += self._run_part(part, lengths, work, pad, numbers)
-        return results
+        rows = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
+        done = 0
+        while done < len(rows):
+            part = rows[done : done + self._at_once(len(rows) - done, lengths)]
+            try:
+                results = self._run_part(part, lengths, work, pad, numbers)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                self._halve(lengths, error)
+                continue
+            for group, found in results:
+                yield range(done, done + len(part)), group, found
+            done += len(part)
 
     def _run_part(
-        self, part: torch.Tensor, lengths: Lengths, work: Work[T], pad: bool, numbers: Iterator[int]
-    ) -> list[list[T]]:
-        """One mix of the factors, then one forward per group of examples."""
+        self,
+        part: Tensor,
+        lengths: Lengths,
+        work: Callable[[Sequence[int], int], T],
+        pad: bool,
+        numbers: Iterator[int],
+    ) -> list[tuple[list[int], T]]:
+        """One mix of the factors, then one forward per group of examples that is of this share."""
         candidates = part.shape[0]
-        results: dict[tuple[int, int], T] = {}
-        with self._batched.mixed(self.stack.mix(part), candidates=candidates):
-            for group in group_examples(
-                lengths, candidates=candidates, token_budget=self.token_budget, forward_cost=self._forward_cost, pad=pad
-            ):
-                if next(numbers) % self.share[1] != self.share[0]:
-                    continue
-                found = work(group, candidates)
-                for k in range(candidates):
-                    for position, example in enumerate(group):
-                        results[k, example] = found[k * len(group) + position]
-        # an absent one is not of this share
-        return [[cast(T, results.get((k, example))) for example in range(len(lengths))] for k in range(candidates)]
+        groups = group_examples(
+            lengths, candidates=candidates, token_budget=self.token_budget, forward_cost=self._forward_cost, pad=pad
+        )
+        which, of = self.share
+        mine = [group for group in groups if next(numbers) % of == which]
+        with torch.inference_mode(), self._batched.mixed(self.stack.mix(part), candidates=candidates):
+            return [(group, work(group, candidates)) for group in mine]
+
+    def _at_once(self, left: int, lengths: Lengths) -> int:
+        return 1 if self._batched.one_at_a_time else at_once(left, lengths, self.token_budget)
+
+    def _halve(self, lengths: Lengths, error: Exception) -> None:
+        longest = max(sum(length) for length in lengths)
+        if self.token_budget < longest:
+            raise BaseModelError(
+                f"{self.base_name}: one example of {longest} tokens with one candidate does not fit into memory",
+                remedy="shorten the examples, use --dtype bfloat16, or a device with more memory",
+            ) from error
+        self.token_budget = max(1, self.token_budget // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 class PopulationScorer:
@@ -108,40 +157,11 @@ class PopulationScorer:
     def method_params(self) -> Mapping[str, object]:
         return self._population.stack.params
 
+    @property
+    def token_budget(self) -> int:
+        """Tokens per forward, as it is by now."""
+        return self._population.token_budget
 
-def forward_cost(parameters: int) -> int:
-    """What one more forward costs, in tokens: reading the weights once, and Python's share of a small model."""
-    return 24 + int(2e8 / max(parameters, 1))
-
-
-def group_examples(
-    lengths: Lengths, *, candidates: int, token_budget: int, forward_cost: int, pad: bool = True
-) -> list[list[int]]:
-    """Cut the examples, sorted by length, into groups that are padded to their longest: the cheapest such cut.
-
-    The cost of a group is candidates x size x padded length, plus `forward_cost` for being a forward of its own. With
-    many candidates that gives exact lengths and no padding; with one, few forwards. A group stays within the token
-    budget unless it is a single example.
-    """
-    order = sorted(range(len(lengths)), key=lambda example: lengths[example])
-    best: list[tuple[int, int]] = [(0, 0)]  # best[j]: cost of the first j examples, and where their last group starts
-    for end in range(1, len(order) + 1):
-        options = []
-        widest = lengths[order[end - 1]]
-        for start in range(end - 1, -1, -1):
-            length = lengths[order[start]]
-            if not pad and length != lengths[order[end - 1]]:
-                break
-            widest = tuple(map(max, widest, length))
-            tokens = candidates * (end - start) * sum(widest)
-            if tokens > token_budget and start < end - 1:
-                break
-            options.append((best[start][0] + tokens + forward_cost, start))
-        best.append(min(options))
-    groups = []
-    end = len(order)
-    while end:
-        start = best[end][1]
-        groups.append(order[start:end])
-        end = start
-    return groups[::-1]
+    @token_budget.setter
+    def token_budget(self, tokens: int) -> None:
+        self._population.token_budget = tokens

@@ -17,8 +17,18 @@ from numpy.typing import NDArray
 from ..examples import Examples
 from ..mixed_factors import Stack
 from .generation import greedy
-from .population import DEFAULT_TOKEN_BUDGET, Population, PopulationScorer
-from .tokens import check_tokens, encode_continuation, encode_output, mean_token_losses, pad_rows, pad_token
+from .output_layer import output_only_at, places_of, wanted_logits
+from .population import Population, PopulationScorer
+from .tokens import (
+    Padded,
+    attention_mask,
+    check_tokens,
+    encode_continuation,
+    encode_output,
+    mean_token_losses,
+    pad_rows,
+    pad_token,
+)
 
 
 class Seq2SeqScorer(PopulationScorer):
@@ -32,7 +42,7 @@ class Seq2SeqScorer(PopulationScorer):
         *,
         examples: Examples,
         stack: Stack,
-        token_budget: int = DEFAULT_TOKEN_BUDGET,
+        token_budget: int | None = None,
         max_new_tokens: int | None = None,
         ends: bool = True,
         base_name: str = "the base model",
@@ -46,6 +56,7 @@ class Seq2SeqScorer(PopulationScorer):
             self._inputs, self._labels = ([ids for ids, _ in pairs], [ids for _, ids in pairs])
         check_tokens(model, self._inputs, base_name=base_name, what="input")
         check_tokens(model, self._labels, base_name=base_name, what="output")
+        self._batches: dict[tuple[int, ...], tuple[dict[str, Any], Padded]] = {}
         self._max_new_tokens = max_new_tokens or max(len(labels) for labels in self._labels)
 
     @property
@@ -54,24 +65,29 @@ class Seq2SeqScorer(PopulationScorer):
 
     def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         lengths = [(len(ids), len(labels)) for ids, labels in zip(self._inputs, self._labels, strict=True)]
-        return np.array(self._population.run(weights, lengths, self._losses), dtype=np.float64)
+        return self._population.losses(weights, lengths, self._losses)
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
         lengths = [(len(ids), self._max_new_tokens) for ids in self._inputs]
         return self._population.run(weights, lengths, self._texts)
 
-    def _losses(self, group: Sequence[int], candidates: int) -> list[float]:
-        device, pad = self._model.device, pad_token(self._tokenizer)
-        inputs = pad_rows([self._inputs[i] for i in group], value=pad, device=device)
-        # right padding of the labels needs no mask: a decoder position never sees the ones after it
-        labels = pad_rows([self._labels[i] for i in group], value=pad, device=device)
-        logits = self._model(
-            input_ids=inputs.ids.repeat(candidates, 1),
-            attention_mask=inputs.mask.repeat(candidates, 1),
-            decoder_input_ids=self._shifted_right(labels.ids).repeat(candidates, 1),
-            use_cache=False,
-        ).logits
-        return mean_token_losses(logits, labels)
+    def _losses(self, group: Sequence[int], candidates: int) -> torch.Tensor:
+        inputs, labels = self._batch(tuple(group))
+        places = places_of(labels.mask, candidates)
+        with output_only_at(self._model, places):
+            output = self._population.call(group, candidates, inputs)
+        return mean_token_losses(wanted_logits(output.logits, places), labels)
+
+    def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], Padded]:
+        """What the model is given for the examples of `group`, and their labels; made once."""
+        if group not in self._batches:
+            device, pad = self._model.device, pad_token(self._tokenizer)
+            inputs = pad_rows([self._inputs[i] for i in group], value=pad, device=device)
+            # right padding of the labels needs no mask: a decoder position never sees the ones after it
+            labels = pad_rows([self._labels[i] for i in group], value=pad, device=device)
+            given = {"input_ids": inputs.ids, "decoder_input_ids": self._shifted_right(labels.ids), "use_cache": False}
+            self._batches[group] = ({**given, **attention_mask(inputs)}, labels)
+        return self._batches[group]
 
     def _shifted_right(self, labels: torch.Tensor) -> torch.Tensor:
         start = torch.full_like(labels[:, :1], self._model.config.decoder_start_token_id)

@@ -35,19 +35,25 @@ def pad_rows(
     return Padded(ids.to(device), mask.to(device))
 
 
-def mean_token_losses(logits: Tensor, labels: Padded) -> list[float]:
-    """Mean negative log-likelihood of each row's labels, in float32 (float64 for float64 logits).
+def attention_mask(padded: Padded) -> dict[str, Tensor]:
+    """The mask as an argument for the model, left out where no row is padded: without it attention is cheaper."""
+    return {} if bool(padded.mask.all()) else {"attention_mask": padded.mask}
 
-    `logits` is (K * rows, width, vocabulary), `labels` (rows, width): every candidate has the same labels.
+
+def mean_token_losses(logits: Tensor, labels: Padded) -> Tensor:
+    """Mean negative log-likelihood of each row's labels, (K * rows,), in float32 (float64 for float64 logits).
+
+    `labels` is (rows, width), the same for every candidate; `logits` is (K * tokens, vocabulary) for its real tokens,
+    candidate by candidate and row by row.
     """
-    repeats = logits.shape[0] // labels.ids.shape[0]
-    wanted = labels.mask.bool().repeat(repeats, 1)
-    flat = logits[wanted]
-    flat = flat if flat.dtype == torch.float64 else flat.float()
-    losses = functional.cross_entropy(flat, labels.ids.repeat(repeats, 1)[wanted], reduction="none")
-    summed = losses.new_zeros(wanted.shape[0]).index_add_(0, wanted.nonzero()[:, 0], losses)
-    means: list[float] = (summed / wanted.sum(1)).tolist()
-    return means
+    counts = labels.mask.sum(1)
+    wanted = labels.ids[labels.mask.bool()]
+    candidates = logits.shape[0] // wanted.shape[0]
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    losses = functional.cross_entropy(logits, wanted.repeat(candidates), reduction="none").view(candidates, -1)
+    owner = torch.repeat_interleave(counts)
+    summed = losses.new_zeros(candidates, len(counts)).index_add_(1, owner, losses)
+    return (summed / counts).reshape(-1)
 
 
 def encode_output(tokenizer: Any, text: str) -> list[int]:

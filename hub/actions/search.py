@@ -14,7 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from compose.errors import SearchError
 from compose.examples import Examples, examples_of, read_examples, read_labels
+from compose.objective import DEFAULT_L1, LORAHUB_OBJECTIVE, default_objective
 from compose.pareto import Tradeoff
 from compose.search import LORAHUB, check_settings
 from compose.search import finish as finish_search
@@ -49,6 +51,10 @@ class SearchOptions:
     bounds: tuple[float, float] | None = None
     l1: float | None = None
     device: str = "cpu"
+    dtype: str = "float32"
+    """Of the base while it is searched; what `auto` stands for is settled before the search is stored."""
+    chunk_tokens: int | None = None
+    """Tokens per forward; None: the scorer's default."""
     objective: str = "loss"
     max_new_tokens: int | None = None
     """Of generated answers; None: the longest output of the examples."""
@@ -142,7 +148,7 @@ def new_plan(
         labels=read_labels(labels) if isinstance(labels, Path) else labels,
         into=into,
         base=_base_for(home, parts, base, allow_unbound=allow_unbound),
-        options=chosen,
+        options=_settled(chosen),
         notes=(*notes, *usage_notes),
         usage=replace(usage, stop=source.stop or usage.stop),
         guard=read_examples(guard) if isinstance(guard, Path) else guard,
@@ -169,6 +175,17 @@ def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
         from compose.device import check_device
 
         check_device(options.device)
+    if options.chunk_tokens is not None and options.chunk_tokens < 1:
+        raise SearchError(f"{options.chunk_tokens} tokens per forward", remedy="--chunk-tokens 1024")
+
+
+def _settled(options: SearchOptions) -> SearchOptions:
+    """With the dtype that `auto` means on this machine, so that a resumed search goes on as it began."""
+    if options.dtype == "float32":
+        return options
+    from compose.device import scoring_dtype
+
+    return replace(options, dtype=scoring_dtype(options.dtype, options.device))
 
 
 def stored_plan(home: Home, uuid: str) -> SearchPlan:
@@ -222,7 +239,7 @@ def run(
     try:
         if on_start is not None:
             on_start(row.uuid)
-        scorer = _scorer(plan, ray, held)
+        scorer = _scorer(plan) if ray is None else _scorer_on_ray(plan, ray, held)
         recorder.check()
         options = plan.options
         result = search_weights(
@@ -230,8 +247,12 @@ def run(
             workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
             l1=options.l1, replay=plan.replay, on_trial=recorder.record,
         )  # fmt: skip
-        composed = None if result.stopped else _publish(home, plan, result)
         front = () if result.stopped else tradeoffs_of(scorer, result)
+        if not result.stopped and options.dtype != "float32":
+            del scorer  # one base model in memory at a time
+            held.close()
+            result = _decided_in_float32(plan, result, ray, held)
+        composed = None if result.stopped else _publish(home, plan, result)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt) or stop()
         with home.write() as session:
@@ -317,25 +338,49 @@ def _start(home: Home, plan: SearchPlan) -> searches.Search:
         )
 
 
-def _scorer(plan: SearchPlan, ray: RaySetup | None, held: ExitStack) -> Any:
-    from compose.base_weights import BaseWeights
+def _scorer(plan: SearchPlan) -> Any:
     from compose.scoring.loading import load_base, make_scorer
 
+    base = load_base(_base_folder(plan), dtype=plan.options.dtype, device=plan.options.device)
+    make = partial(make_scorer, base, **_mixing(plan))
+    return objective_of(plan, make, kind=base.kind, tokenizer=base.tokenizer)
+
+
+def _scorer_on_ray(plan: SearchPlan, ray: RaySetup, held: ExitStack) -> Any:
+    return scorer_in_actors(plan, _base_folder(plan), ray, held, _mixing(plan))
+
+
+def _base_folder(plan: SearchPlan) -> Path:
     if plan.base.directory is None:
         raise UnknownBase(
             f"the files of the base model {plan.base.name} are not on this machine", remedy="--base FOLDER"
         )
-    adapters = read_parts(plan.parts, BaseWeights(plan.base.directory))
-    settings: dict[str, Any] = {
-        "adapters": adapters,
+    return plan.base.directory
+
+
+def _mixing(plan: SearchPlan) -> dict[str, Any]:
+    """What every scorer of this plan is made with, whatever its rows."""
+    from compose.base_weights import BaseWeights
+
+    return {
+        "adapters": read_parts(plan.parts, BaseWeights(_base_folder(plan))),
         "method": plan.options.method,
         "params": plan.options.merge_params(),
         "max_new_tokens": plan.options.max_new_tokens,
+        "token_budget": plan.options.chunk_tokens,
     }
-    if ray is not None:
-        return scorer_in_actors(plan, ray, held, settings)
-    base = load_base(plan.base.directory, device=plan.options.device)
-    return objective_of(plan, partial(make_scorer, base, **settings), kind=base.kind, tokenizer=base.tokenizer)
+
+
+def _decided_in_float32(plan: SearchPlan, result: SearchResult, ray: RaySetup | None, held: ExitStack) -> SearchResult:
+    from compose.finalists import rescored
+
+    options = plan.options
+    plan = replace(plan, options=replace(options, dtype="float32"))
+    fine = _scorer(plan) if ray is None else _scorer_on_ray(plan, ray, held)
+    objective = (
+        LORAHUB_OBJECTIVE if options.preset else default_objective(DEFAULT_L1 if options.l1 is None else options.l1)
+    )
+    return rescored(result, fine, objective, coarse=options.dtype)
 
 
 def _publish(home: Home, plan: SearchPlan, result: SearchResult) -> Composed | None:

@@ -79,6 +79,12 @@ def search(
     bounds: Annotated[str, typer.Option(metavar="LOW,HIGH", help="Limits of each weight.")] = "",
     l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    dtype: Annotated[
+        str, typer.Option(help="Search in float32, bfloat16, or auto: bfloat16 where the device has it.")
+    ] = "float32",
+    chunk_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens per forward; mixhub bench says what is best.")
+    ] = None,
     ray: Annotated[
         str, typer.Option(metavar="[ADDRESS]", help="Score in Ray actors: on this machine, or at HOST:PORT or auto.")
     ] = "",
@@ -134,6 +140,8 @@ def search(
                     bounds=parse_bounds(bounds) if bounds else None,
                     l1=l1,
                     device=device,
+                    dtype=dtype,
+                    chunk_tokens=chunk_tokens,
                     objective=objective,
                     max_new_tokens=max_new_tokens,
                     guard_tolerance=guard_tolerance,

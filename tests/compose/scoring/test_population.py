@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compose.scoring.population import forward_cost, group_examples
+from compose.scoring.chunks import forward_cost, group_examples
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 9)), min_size=1, max_size=12)
 

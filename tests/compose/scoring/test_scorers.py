@@ -115,7 +115,7 @@ class NoShortcuts(torch.nn.Module):
         return self.inner.get_input_embeddings()
 
     def forward(self, input_ids: Any, attention_mask: Any = None, use_cache: bool = False) -> Any:
-        assert bool(attention_mask.all()), "padded, though it cannot be told about positions"
+        assert attention_mask is None or bool(attention_mask.all()), "padded, though it cannot be told about positions"
         return self.inner(input_ids=input_ids, use_cache=use_cache)
 
 

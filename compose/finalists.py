@@ -1,0 +1,102 @@
+"""A search in a coarse number format ends in float32: its best trials and its baselines are scored again, and chosen
+among by what they are then. How far the two formats agree on the ranking is measured on the way and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .objective import Objective
+from .scoring.protocol import Scorer
+from .trials import Baselines, SearchResult, Trial
+
+FINALISTS = 5
+"""Trials that are scored again beside the baselines."""
+
+Floats = NDArray[np.float64]
+
+
+def rescored(result: SearchResult, scorer: Scorer, objective: Objective, *, coarse: str) -> SearchResult:
+    """`result` of a search whose losses are of the format `coarse`, decided by those of `scorer`.
+
+    Its trials stay as they were scored; losses and objectives of the choice and of the baselines are `scorer`'s. The
+    choice is never worse than a baseline. With the lorahub preset, which has none, the choice stays.
+    """
+    if not result.trials:
+        return result
+    trials = _finalists(result)
+    rows = np.array([trial.weights for trial in trials])
+    losses = objective.reduce(scorer.example_losses(rows), scorer.token_counts)
+    losses = np.where(np.isnan(losses), np.inf, losses)
+    objectives = losses + objective.penalties(rows)
+    fine = {
+        t.weights: replace(t, loss=float(loss), objective=float(value))
+        for t, loss, value in zip(trials, losses, objectives, strict=True)
+    }
+    baselines = _again(result.baselines, fine)
+    chosen = fine[result.weights] if baselines is None else _choice(list(fine.values()), baselines)
+    agreement = spearman(np.array([trial.objective for trial in trials]), objectives)
+    notes = (
+        f"Searched in {coarse}; the {len(fine)} best points were scored again in float32, which decided. The ranks of "
+        f"the two agree with {agreement:.2f} (Spearman; 1 is the same order).",
+    )
+    return replace(
+        result,
+        weights=chosen.weights,
+        loss=chosen.loss,
+        objective=chosen.objective,
+        baselines=baselines,
+        fell_back=_baseline_name(chosen, result),
+        notes=(*result.notes, *notes),
+    )
+
+
+def spearman(one: Floats, other: Floats) -> float:
+    """Rank correlation of two lists of numbers, ties by their mean rank; 1 where there is nothing to rank."""
+    a, b = _ranks(one), _ranks(other)
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 1.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _ranks(values: Floats) -> Floats:
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(count) - (count - 1) / 2)[place], dtype=np.float64)
+
+
+def _finalists(result: SearchResult) -> list[Trial]:
+    """The choice, the best trials of its kind, and the baselines; each weight row once."""
+    chosen = next(trial for trial in result.trials if trial.weights == result.weights)
+    rivals = [trial for trial in result.trials if trial.kind == chosen.kind]
+    found = [chosen, *sorted(rivals, key=lambda trial: (trial.objective, trial.number))]
+    unique = list({trial.weights: trial for trial in found}.values())[:FINALISTS]
+    if result.baselines is not None:
+        baselines = result.baselines
+        unique += [baselines.base, baselines.uniform, baselines.best_single]
+    return list({trial.weights: trial for trial in unique}.values())
+
+
+def _again(baselines: Baselines | None, fine: dict[tuple[float, ...], Trial]) -> Baselines | None:
+    if baselines is None:
+        return None
+    return replace(
+        baselines,
+        base=fine[baselines.base.weights],
+        uniform=fine[baselines.uniform.weights],
+        best_single=fine[baselines.best_single.weights],
+    )
+
+
+def _choice(finalists: Sequence[Trial], baselines: Baselines) -> Trial:
+    allowed = [trial for trial in finalists if trial.loss <= baselines.lowest_loss]
+    return min(allowed, key=lambda trial: (trial.objective, trial.number))
+
+
+def _baseline_name(chosen: Trial, result: SearchResult) -> str | None:
+    if chosen.kind == "single":
+        return result.adapter_names[chosen.weights.index(1.0)]
+    return chosen.kind if chosen.kind in ("base", "uniform") else None

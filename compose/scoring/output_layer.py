@@ -1,0 +1,53 @@
+"""The output layer only where a token is to be predicted: nothing else of a vocabulary's width is ever computed.
+
+The model's own forward stays as it is; what goes into its output layer is cut down to the wanted rows, so that
+whatever the model does to logits afterwards (caps, scales, biases) still happens. Knows nothing of adapters or losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def output_only_at(model: Any, places: Tensor) -> Iterator[None]:
+    """While open, the output layer of `model` sees hidden states at `places` only: (wanted,) row numbers of the hidden
+    states flattened to (rows * width, hidden), in any order. Its logits are then (wanted, vocabulary)."""
+    head = output_layer(model)
+    if head is None:
+        yield
+        return
+
+    def cut(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden: Tensor = inputs[0]
+        return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, places), *inputs[1:])
+
+    handle = head.register_forward_pre_hook(cut)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def output_layer(model: Any) -> nn.Module | None:
+    """The layer that turns hidden states into logits, where the model says which one that is."""
+    find = getattr(model, "get_output_embeddings", None)
+    head = find() if find is not None else None
+    return head if isinstance(head, nn.Module) else None
+
+
+def wanted_logits(logits: Tensor, places: Tensor) -> Tensor:
+    """(wanted, vocabulary), also from a model whose output layer could not be cut down and gave all of them."""
+    return logits if logits.ndim == 2 else logits.reshape(-1, logits.shape[-1]).index_select(0, places)
+
+
+def places_of(wanted: Tensor, candidates: int) -> Tensor:
+    """Row numbers for `output_only_at` from a mask (rows, width) that holds for each of the candidates."""
+    within = wanted.reshape(-1).nonzero()[:, 0]
+    starts = torch.arange(candidates, device=wanted.device) * wanted.numel()
+    return (starts[:, None] + within[None]).reshape(-1)
