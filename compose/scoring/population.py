@@ -56,14 +56,13 @@ class Population:
         for rows, group, results in self._chunks(weights, lengths, work, pad):
             places = [(k, example) for k in rows for example in group]
             found.update(zip(places, results, strict=True))
-        # an absent one is not of this share
         return [[cast(T, found.get((k, example))) for example in range(len(lengths))] for k in range(len(weights))]
 
     def losses(
         self, weights: NDArray[np.float64], lengths: Lengths, work: LossWork, *, pad: bool = True
     ) -> NDArray[np.float64]:
-        """The same for numbers: (K, E), NaN for those that are not of this `share`. Nothing is read back from the
-        device before all of them are asked for."""
+        """The same for numbers: (K, E), NaN for what is not of this `share`. Nothing is read back from the device
+        before all of them are asked for."""
         whole: Tensor | None = None
         for rows, group, results in self._chunks(weights, lengths, work, pad):
             if whole is None:
@@ -82,9 +81,9 @@ class Population:
     def _chunks(
         self, weights: NDArray[np.float64], lengths: Lengths, work: Callable[[Sequence[int], int], T], pad: bool
     ) -> Iterator[tuple[range, Sequence[int], T]]:
-        """(candidates, examples, results) of one forward after the other."""
-        rows = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
+        """(candidates, examples, results) of one forward after the other, of this share of them."""
         numbers = itertools.count()
+        rows = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
         done = 0
         while done < len(rows):
             part = rows[done : done + self._at_once(len(rows) - done, lengths)]
@@ -100,27 +99,27 @@ class Population:
             done += len(part)
 
     def _run_part(
-        self, part: Tensor, lengths: Lengths, work: Callable[[Sequence[int], int], T], pad: bool, numbers: Iterator[int]
+        self,
+        part: Tensor,
+        lengths: Lengths,
+        work: Callable[[Sequence[int], int], T],
+        pad: bool,
+        numbers: Iterator[int],
     ) -> list[tuple[list[int], T]]:
-        """One mix of the factors, then one forward per group of examples."""
+        """One mix of the factors, then one forward per group of examples that is of this share."""
         candidates = part.shape[0]
         groups = group_examples(
             lengths, candidates=candidates, token_budget=self.token_budget, forward_cost=self._forward_cost, pad=pad
         )
+        which, of = self.share
+        mine = [group for group in groups if next(numbers) % of == which]
         with torch.inference_mode(), self._batched.mixed(self.stack.mix(part), candidates=candidates):
-            index, of = self.share
-            return [(group, work(group, candidates)) for group in groups if next(numbers) % of == index]
+            return [(group, work(group, candidates)) for group in mine]
 
     def _at_once(self, left: int, lengths: Lengths) -> int:
         return 1 if self._batched.one_at_a_time else at_once(left, lengths, self.token_budget)
 
     def _halve(self, lengths: Lengths, error: Exception) -> None:
-        if self.share != (0, 1):
-            raise BaseModelError(
-                f"{self.base_name}: {self.token_budget} tokens at a time do not fit into an actor's memory, and all "
-                "actors must cut alike",
-                remedy=f"--chunk-tokens {max(1, self.token_budget // 2)}",
-            ) from error
         longest = max(sum(length) for length in lengths)
         if self.token_budget < longest:
             raise BaseModelError(
@@ -162,3 +161,7 @@ class PopulationScorer:
     def token_budget(self) -> int:
         """Tokens per forward, as it is by now."""
         return self._population.token_budget
+
+    @token_budget.setter
+    def token_budget(self, tokens: int) -> None:
+        self._population.token_budget = tokens

@@ -145,8 +145,7 @@ class RayScorer:
     def __init__(self, actors: RayScorers, number: int, options: Mapping[str, Any]) -> None:
         self._actors, self._made = actors, (number, dict(options))
         [self._facts] = actors.ask("describe", [self._made])
-        # all actors cut their batches as the first one does, whatever memory they have
-        self._made = (number, {**options, "token_budget": self._facts["token_budget"]})
+        self._budget: int = self._facts["token_budget"]
 
     @property
     def adapter_names(self) -> tuple[str, ...]:
@@ -181,9 +180,16 @@ class RayScorer:
         ]
 
     def _parts(self, method: str, weights: NDArray[np.float64]) -> list[Any]:
-        """The results of each share: NaN or None where another one has them."""
+        """The results of each share: NaN or None where another one has them. All actors cut with the same budget of
+        tokens; where one had to halve it, all do, and the batch is asked for again."""
         count = self._actors.count
-        return self._actors.ask("run", [(*self._made, method, weights, (i, count)) for i in range(count)])
+        while True:
+            shares = [(*self._made, method, weights, (i, count), self._budget) for i in range(count)]
+            answers = self._actors.ask("run", shares)
+            least = min(budget for _, budget in answers)
+            if least >= self._budget:
+                return [result for result, _ in answers]
+            self._budget = least
 
 
 class _Actor:
@@ -206,17 +212,24 @@ class _Actor:
             scorer = self._scorer(number, options)
         except Exception as error:
             return error
-        names = ("adapter_names", "token_counts", "method", "method_params", "token_budget")
+        names = ("adapter_names", "token_counts", "method", "token_budget")
         return {name: getattr(scorer, name) for name in names} | {"method_params": dict(scorer.method_params)}
 
     def run(
-        self, number: int, options: Mapping[str, Any], method: str, weights: NDArray[np.float64], share: Share
+        self,
+        number: int,
+        options: Mapping[str, Any],
+        method: str,
+        weights: NDArray[np.float64],
+        share: Share,
+        token_budget: int,
     ) -> Any:
-        """The results of a share of the forwards, or the error of the scorer."""
+        """The results of a share of the forwards and the token budget they ended with, or the error of the scorer."""
         try:
             scorer = self._scorer(number, options)
-            scorer.share = share
-            return getattr(scorer, method)(np.array(weights))  # a copy: what Ray hands over is read-only
+            scorer.share, scorer.token_budget = share, token_budget
+            # a copy: what Ray hands over is read-only
+            return getattr(scorer, method)(np.array(weights)), scorer.token_budget
         except Exception as error:
             return error
 

@@ -251,17 +251,20 @@ def run(
     try:
         if on_start is not None:
             on_start(row.uuid)
-        scorer = _scorer(plan, ray, held)
+        scorer = scorer_of(plan, ray, held)
         recorder.check()
         result = searched(plan, scorer, replay=plan.replay, on_batch=recorder.record)
         if not result.stopped and plan.options.dtype != "float32":
             del scorer  # one base model in memory at a time
-            scorer = scorer_of(replace(plan, options=replace(plan.options, dtype="float32")))
+            held.close()
+            scorer = scorer_of(replace(plan, options=replace(plan.options, dtype="float32")), ray, held)
             result = _decided_in_float32(plan.options, scorer, result)
-        explanation = None if result.stopped else _explain(scorer, result)
-        front = () if result.stopped else tradeoffs_of(scorer, result)
-        recorder.check()
-        composed = None if result.stopped else _publish(home, row.uuid, plan, result)
+        explanation, composed = None, None
+        front: tuple[Tradeoff, ...] = ()
+        if not result.stopped:
+            explanation, front = _explain(scorer, result), tradeoffs_of(scorer, result)
+            recorder.check()
+            composed = _publish(home, row.uuid, plan, result)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt) or stop()
         with home.write() as session:
@@ -361,31 +364,42 @@ def _start(home: Home, plan: SearchPlan) -> searches.Search:
         )
 
 
-def _scorer(plan: SearchPlan, ray: RaySetup | None, held: ExitStack) -> Any:
-    from compose.base_weights import BaseWeights
+def scorer_of(plan: SearchPlan, ray: RaySetup | None = None, held: ExitStack | None = None) -> Any:
+    """The scorer of `plan`, in this process or in Ray actors that live until `held` is closed."""
+    return _scorer(plan) if ray is None or held is None else _scorer_on_ray(plan, ray, held)
+
+
+def _scorer(plan: SearchPlan) -> Any:
     from compose.scoring.loading import load_base, make_scorer
 
+    base = load_base(_base_folder(plan), dtype=plan.options.dtype, device=plan.options.device)
+    make = partial(make_scorer, base, **_mixing(plan))
+    return objective_of(plan, make, kind=base.kind, tokenizer=base.tokenizer)
+
+
+def _scorer_on_ray(plan: SearchPlan, ray: RaySetup, held: ExitStack) -> Any:
+    return scorer_in_actors(plan, _base_folder(plan), ray, held, _mixing(plan))
+
+
+def _base_folder(plan: SearchPlan) -> Path:
     if plan.base.directory is None:
         raise UnknownBase(
             f"the files of the base model {plan.base.name} are not on this machine", remedy="--base FOLDER"
         )
-    settings: dict[str, Any] = {
-        "adapters": read_parts(plan.parts, BaseWeights(plan.base.directory)),
+    return plan.base.directory
+
+
+def _mixing(plan: SearchPlan) -> dict[str, Any]:
+    """What every scorer of this plan is made with, whatever its rows."""
+    from compose.base_weights import BaseWeights
+
+    return {
+        "adapters": read_parts(plan.parts, BaseWeights(_base_folder(plan))),
         "method": plan.options.method,
         "params": plan.options.merge_params(),
         "max_new_tokens": plan.options.max_new_tokens,
         "token_budget": plan.options.chunk_tokens,
     }
-    if ray is not None:
-        return scorer_in_actors(plan, ray, held, settings)
-    base = load_base(plan.base.directory, dtype=plan.options.dtype, device=plan.options.device)
-    return objective_of(plan, partial(make_scorer, base, **settings), kind=base.kind, tokenizer=base.tokenizer)
-
-
-def scorer_of(plan: SearchPlan) -> Any:
-    """The scorer that a search of `plan` uses, in this process; for those who score its mixes again."""
-    with ExitStack() as held:
-        return _scorer(plan, None, held)
 
 
 def _decided_in_float32(options: SearchOptions, fine: Any, result: SearchResult) -> SearchResult:

@@ -27,29 +27,30 @@ class RaySetup:
     actors: int | None = None
 
 
-def scorer_in_actors(plan: SearchPlan, ray: RaySetup, held: ExitStack, settings: dict[str, Any]) -> Scorer:
-    """As `hub.actions.search` makes it in this process, in actors that live until `held` is closed."""
+def scorer_in_actors(
+    plan: SearchPlan, directory: Path, ray: RaySetup, held: ExitStack, settings: dict[str, Any]
+) -> Scorer:
+    """As `hub.actions.search` makes it in this process from the base in `directory`, in actors that live until `held`
+    is closed. `settings` are those of `make_scorer` that do not depend on rows."""
     import torch
     from transformers import AutoConfig, AutoTokenizer
 
     from compose.scoring.loading import kind_of
     from compose.scoring.ray_scorer import RayScorers
 
-    directory = plan.base.directory
-    assert directory is not None, "checked before"
     kind = kind_of(AutoConfig.from_pretrained(directory, local_files_only=True))
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     held.enter_context(connected(ray.address))
     actors = held.enter_context(
         RayScorers(
-            partial(load_maker, directory, plan.options.device, plan.options.dtype, settings), actors=ray.actors,
+            partial(load_maker, directory, plan.options.dtype, plan.options.device, settings), actors=ray.actors,
             gpus=plan.options.device != "cpu", threads=torch.get_num_threads(),
         )
     )  # fmt: skip
     return objective_of(plan, actors.make_scorer, kind=kind, tokenizer=tokenizer)
 
 
-def load_maker(directory: Path, device: str, dtype: str, settings: dict[str, Any]) -> Any:
+def load_maker(directory: Path, dtype: str, device: str, settings: dict[str, Any]) -> Any:
     """Runs in an actor: `make_scorer` of the base on this node. An actor sees its own GPU as the first."""
     from compose.scoring.loading import load_base, make_scorer
 
