@@ -197,9 +197,11 @@ def run(
         scorer = _scorer(plan)
         recorder.check()
         result = searched(plan, scorer, replay=plan.replay, on_batch=recorder.record)
-        explanation = None if result.stopped else _explain(scorer, result)
-        recorder.check()
-        composed = None if result.stopped else _publish(home, row.uuid, plan, result)
+        explanation, composed = None, None
+        if not result.stopped:
+            explanation = _explain(scorer, result)
+            recorder.check()
+            composed = _publish(home, row.uuid, plan, result)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt) or stop()
         with home.write() as session:
