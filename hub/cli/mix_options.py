@@ -10,6 +10,7 @@ import typer
 import yaml
 from typer.core import TyperCommand
 
+from compose.refusals import PROMPT_MEAN
 from hub.actions.compose import Part
 from hub.address import parse_address
 from hub.errors import UsageError
@@ -37,8 +38,8 @@ def method_params(
     """The options that were given, typed as the method wants them."""
     given = dict(_pair(text, "--param density=0.5") for text in params or ())
     given |= {name: str(value) for name, value in (("fold", fold), ("rank", rank)) if value}
-    if not given:
-        return {}  # so that plain mixes load no torch before they are known to be possible
+    if not given or method == PROMPT_MEAN:
+        return given  # so that plain mixes load no torch before they are known to be possible
     from compose.methods import find_method
 
     return dict(find_method(method).parse(given))

@@ -225,6 +225,8 @@ def test_prompts_are_averaged_when_asked_for_and_remade(mixhub: Mixhub, tmp_path
     assert load_file(made / "adapter_model.safetensors")["prompt_embeddings"].unique().tolist() == [1.5]
     again = mixhub("compose", "--recipe", made / "mixhub_recipe.json", "--as", "team/again")
     assert again.code == 0, again.err
+    odd = mixhub(*words, "--method", "prompt-mean", "--param", "density=1")
+    assert odd.code in (1, 2) and "'prompt-mean' has no option 'density'" in " ".join(odd.err.split())
     cut = mixhub(*words, "--method", "prompt-mean", "--max-rank", 1)
     assert cut.code in (1, 2) and "changes of weights" in " ".join(cut.err.split())
 
