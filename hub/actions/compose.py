@@ -128,7 +128,7 @@ def remake(home: Home, recipe_file: Path, into: Address | None, *, base: str = "
         raise UsageError("--as is missing", remedy="name the result: --as namespace/name")
     check_target(into)
     recipe = read_recipe(recipe_file / RECIPE_FILE if recipe_file.is_dir() else recipe_file)
-    addresses = [_parent_address(p.address, p.commit, p.folder) for p in recipe.parents]
+    addresses = [parent_address(p.address, p.commit, p.folder) for p in recipe.parents]
     pinned = pin_parts(home, addresses, pinned_before=True)
     weights = weights_of(recipe)
     tensors = base_of_parts(home, pinned, base) if recipe.base else None
@@ -289,7 +289,7 @@ def _parts(parts: Sequence[PinnedPart], weights: Sequence[Weight]) -> tuple[Part
     return tuple(Part(part.address, weight) for part, weight in zip(parts, weights, strict=True))
 
 
-def _parent_address(address: str, commit: str | None, folder: str) -> Address:
+def parent_address(address: str, commit: str | None, folder: str) -> Address:
     """A recipe names repo and folder apart; the commit pins both."""
     parsed = parse_address(address)
     return Address(parsed.namespace, parsed.repo, folder or parsed.folder, commit or parsed.revision)

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from schemathesis import checks
 
 
+schemathesis.serializer.alias("application/x-ndjson", "text/plain")  # lines of JSON are a text to it
+
+
 @pytest.fixture(scope="module")
 def schema(live: Any) -> Any:
     return schemathesis.openapi.from_url(f"{live.url}/api/v1/openapi.json")
