@@ -1,12 +1,14 @@
-"""The hub from Python: the same journeys as the command line, on a local home.
+"""The hub from Python: the same journeys as the command line, on a local home or on a server.
 
     from hub.client import Hub
-    with Hub() as hub:                                   # MIXHUB_HOME, or Hub(home="/data/adapters")
+    with Hub() as hub:                                   # as the environment says: MIXHUB_URL, else MIXHUB_HOME
         hub.publish("out/sql-lora", "team/sql", base="org/base")
         hub.compose({"team/sql": 0.6, "team/docs@v2": -0.3}, "team/mix")
         folder = hub.pull("team/mix@v1", "mix").directory  # PeftModel.from_pretrained(model, folder)
 
-Loads no torch; merging and scoring do, when they are asked for.
+`Hub(home="/data/adapters")` is a home on this machine, `Hub(url="http://hub:8000")` a server. What differs between the
+two is in `hub/local_hub.py` and `hub/remote/hub.py`, and nowhere else. Loads no torch; merging and scoring do, when
+they are asked for.
 """
 
 from __future__ import annotations
@@ -17,28 +19,57 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from compose.examples import examples_of
+from compose.examples import Examples, examples_of
 from compose.layer_weights import Weight
 from compose.trials import Progress
-from hub.actions import aliases, delete, find, show
-from hub.actions import compose as compose_action
-from hub.actions import export as export_action
-from hub.actions import publish as publish_action
-from hub.actions import pull as pull_action
-from hub.actions import search as search_action
-from hub.address import parse_address
+from hub.actions.aliases import Move
+from hub.actions.compose import Composed, MixOptions, Part
+from hub.actions.delete import Deleted
+from hub.actions.export import Exported
+from hub.actions.find import Listed
+from hub.actions.publish import Published
+from hub.actions.pull import Pulled
+from hub.actions.search import SearchDone, SearchOptions, SearchPlan
+from hub.actions.show import Shown
+from hub.address import Address, parse_address
 from hub.card_facts import UsageContract
-from hub.home import Home, open_home
 from hub.settings import Settings
 
 
 class Hub:
-    """An opened home. Use it in a `with` block, or call `close`; one instance belongs to one thread."""
+    """An opened home, or a server. Use it in a `with` block, or call `close`; one instance belongs to one thread.
 
-    def __init__(self, home: str | Path | None = None, *, settings: Settings | None = None) -> None:
-        chosen = settings or (Settings() if home is None else Settings(home=Path(home)))
+    `home` is a folder, `url` a server; without both it is as `settings` say, by default those of the environment.
+    `token` is for a server; by default MIXHUB_TOKEN, or what `mixhub login` or HF_TOKEN left.
+
+    Making a `Hub` makes a `LocalHub` or a `RemoteHub`; what raises NotImplementedError here, both of them have.
+    """
+
+    def __new__(
+        cls,
+        home: str | Path | None = None,
+        *,
+        url: str | None = None,
+        token: str | None = None,
+        settings: Settings | None = None,
+    ) -> Hub:
+        if cls is not Hub:
+            return super().__new__(cls)
+        from hub.local_hub import LocalHub
+        from hub.remote.hub import RemoteHub
+
+        return super().__new__(RemoteHub if _chosen(home, url, token, settings).url else LocalHub)
+
+    def __init__(
+        self,
+        home: str | Path | None = None,
+        *,
+        url: str | None = None,
+        token: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = _chosen(home, url, token, settings)
         self._stack = ExitStack()
-        self.home: Home = self._stack.enter_context(open_home(chosen))
 
     def __enter__(self) -> Hub:
         return self
@@ -61,26 +92,31 @@ class Hub:
         message: str = "",
         exclude: Sequence[str] = (),
         contract: UsageContract | None = None,
-    ) -> publish_action.Published:
+        replace: bool = False,
+    ) -> Published:
         """Publish a folder as a new immutable revision with the next version; see `mixhub publish --help`."""
-        return publish_action.publish(
-            self.home, Path(directory), parse_address(address), base=base, version=version, message=message,
-            exclude=exclude, contract=contract,
-        )  # fmt: skip
+        raise NotImplementedError
 
-    def pull(self, address: str, to: str | Path | None = None, *, force: bool = False) -> pull_action.Pulled:
+    def pull(self, address: str, to: str | Path | None = None, *, force: bool = False) -> Pulled:
         """Copy the files of a revision to a folder."""
-        return pull_action.pull(self.home, parse_address(address), None if to is None else Path(to), force=force)
+        raise NotImplementedError
 
     def find(
-        self, text: str = "", *, base: str = "", task: str = "", tag: str = "", namespace: str = ""
-    ) -> list[find.Listed]:
+        self,
+        text: str = "",
+        *,
+        base: str = "",
+        task: str = "",
+        tag: str = "",
+        namespace: str = "",
+        limit: int | None = None,
+    ) -> list[Listed]:
         """The adapters for which every given condition holds."""
-        return find.find(self.home, text=text, base=base, task=task, tag=tag, namespace=namespace)
+        raise NotImplementedError
 
-    def show(self, address: str) -> show.Shown:
+    def show(self, address: str) -> Shown:
         """Facts, versions, lineage and modules."""
-        return show.show(self.home, parse_address(address))
+        raise NotImplementedError
 
     def compose(
         self,
@@ -95,16 +131,30 @@ class Hub:
         dtype: str = "",
         version: str = "",
         **params: Any,
-    ) -> compose_action.Composed:
+    ) -> Composed:
         """Mix adapters and publish the result; `params` are the method's, such as `rank=16`.
 
         A weight is a number, or numbers by globs over modules, the last of them `*`.
         """
-        listed = [compose_action.Part(parse_address(address), weight) for address, weight in parts.items()]
-        return compose_action.compose(
-            self.home, listed, parse_address(into), method=method, params=params, dtype=dtype,
-            max_rank=max_rank, policies=policies, base=base, allow_unbound=allow_unbound, version=version,
-        )  # fmt: skip
+        listed = [Part(parse_address(address), weight) for address, weight in parts.items()]
+        options = MixOptions(method, params, dtype, max_rank, policies or {}, base)
+        return self.mix(listed, parse_address(into), options, allow_unbound=allow_unbound, version=version)
+
+    def mix(
+        self,
+        parts: Sequence[Part],
+        into: Address,
+        options: MixOptions,
+        *,
+        allow_unbound: bool = False,
+        version: str = "",
+    ) -> Composed:
+        """As `compose`, with everything read already."""
+        raise NotImplementedError
+
+    def remake(self, recipe: str | Path, into: str, *, base: str = "", version: str = "") -> Composed:
+        """Remake the mix of a mixhub_recipe.json, bit for bit, and publish it."""
+        raise NotImplementedError
 
     def search(
         self,
@@ -112,32 +162,67 @@ class Hub:
         examples: str | Path | Sequence[Mapping[str, str]],
         *,
         into: str = "",
-        labels: Mapping[str, str] | None = None,
+        labels: str | Path | Mapping[str, str] | None = None,
         base: str = "",
         allow_unbound: bool = False,
         on_batch: Callable[[Progress], None] | None = None,
         **options: Any,
-    ) -> search_action.SearchDone:
-        """Search mixing weights on few-shot examples; `options` are those of `SearchOptions` (budget, seed, ...)."""
-        plan = search_action.new_plan(
-            self.home,
-            [parse_address(address) for address in adapters],
+    ) -> SearchDone:
+        """Search mixing weights on few-shot examples; `options` are those of `SearchOptions` (budget, seed, ...).
+
+        Scoring is done on this machine, also for a server: it lends the adapters and takes the mix.
+        """
+        plan = self.plan_search(
+            adapters,
             Path(examples) if isinstance(examples, str | Path) else examples_of(examples),
-            labels=labels,
-            into=parse_address(into) if into else None,
+            into=into,
+            labels=Path(labels) if isinstance(labels, str) else labels,
             base=base,
             allow_unbound=allow_unbound,
-            options=search_action.SearchOptions(**options),
+            options=SearchOptions(**options),
         )
-        return search_action.run(self.home, plan, on_batch=on_batch)
+        return self.run_search(plan, on_batch=on_batch)
 
-    def resume(self, search: str, *, on_batch: Callable[[Progress], None] | None = None) -> search_action.SearchDone:
+    def resume(self, search: str, *, on_batch: Callable[[Progress], None] | None = None) -> SearchDone:
         """Continue a search that was stopped or killed, by its id (`SearchDone.uuid`), with its own settings."""
-        return search_action.run(self.home, search_action.stored_plan(self.home, search), on_batch=on_batch)
+        return self.run_search(self.stored_search(search), on_batch=on_batch)
 
-    def finish(self, search: str) -> search_action.SearchDone:
+    def finish(self, search: str) -> SearchDone:
         """End a stopped search with the best it has found so far, and publish that; nothing is scored."""
-        return search_action.finish(self.home, search_action.stored_plan(self.home, search))
+        return self.finish_search(self.stored_search(search))
+
+    def plan_search(
+        self,
+        adapters: Sequence[str],
+        examples: Path | Examples,
+        *,
+        into: str = "",
+        labels: Path | Mapping[str, str] | None = None,
+        base: str = "",
+        allow_unbound: bool = False,
+        options: SearchOptions | None = None,
+    ) -> SearchPlan:
+        """Everything that a search needs, checked and pinned; nothing is scored yet."""
+        raise NotImplementedError
+
+    def stored_search(self, search: str) -> SearchPlan:
+        """The plan of a search that was stopped or killed, with its trials so far."""
+        raise NotImplementedError
+
+    def run_search(
+        self,
+        plan: SearchPlan,
+        *,
+        on_start: Callable[[str], None] | None = None,
+        on_batch: Callable[[Progress], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> SearchDone:
+        """Score until the budget is used or Ctrl-C, then publish; see `hub.actions.search.run`."""
+        raise NotImplementedError
+
+    def finish_search(self, plan: SearchPlan) -> SearchDone:
+        """End a stopped search with the best of its stored trials."""
+        raise NotImplementedError
 
     def export(
         self,
@@ -150,25 +235,37 @@ class Hub:
         base: str = "",
         dtype: str = "",
         force: bool = False,
-    ) -> export_action.Exported:
+    ) -> Exported:
         """Write plain LoRA files, or with `fused` the base model with the adapter added in."""
-        return export_action.export(
-            self.home, parse_address(address), Path(to), profile=profile, max_rank=max_rank, fused=fused, base=base,
-            dtype=dtype, force=force,
-        )  # fmt: skip
+        raise NotImplementedError
 
-    def promote(self, address: str, alias: str) -> aliases.Move:
+    def promote(self, address: str, alias: str) -> Move:
         """Point an alias at the revision that the address names now."""
-        return aliases.promote(self.home, parse_address(address), alias)
+        raise NotImplementedError
 
-    def rollback(self, address: str, alias: str) -> aliases.Move:
+    def rollback(self, address: str, alias: str) -> Move:
         """Point an alias back at what it named before its last promotion."""
-        return aliases.rollback(self.home, parse_address(address), alias)
+        raise NotImplementedError
 
-    def history(self, address: str, alias: str = "") -> list[aliases.Move]:
+    def history(self, address: str, alias: str = "") -> list[Move]:
         """Every move of one alias or of all of the repo's, oldest first."""
-        return aliases.history(self.home, parse_address(address), alias)
+        raise NotImplementedError
 
-    def delete(self, address: str) -> delete.Deleted:
-        """Delete a version or hide a repo."""
-        return delete.delete(self.home, parse_address(address))
+    def protect(self, address: str, alias: str, role: str = "admin") -> None:
+        """Let only this role and above move an alias through a server."""
+        raise NotImplementedError
+
+    def delete(self, address: str, *, force: bool = False) -> Deleted:
+        """Delete a version or hide a repo; `force`: also a repo that aliases name."""
+        raise NotImplementedError
+
+
+def _chosen(
+    home: str | Path | None, url: str | None, token: str | None, settings: Settings | None
+) -> Settings:  # fmt: skip
+    """A folder that is given is meant, whatever MIXHUB_URL says; with a `url` beside it, it holds the mirror."""
+    chosen = settings or Settings()
+    changes: dict[str, object] = {} if home is None else {"home": Path(home), "url": ""}
+    changes |= {} if url is None else {"url": url}
+    changes |= {} if token is None else {"token": token}
+    return chosen.model_copy(update=changes)

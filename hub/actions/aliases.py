@@ -39,7 +39,7 @@ def promote(home: Home, address: Address, alias: str, *, caller: Caller | None =
 
     Here and below, `caller` is who asks a server, and needs the role that guards the alias. None: without a server.
     """
-    _whole_repo(address)
+    whole_repo(address)
     with home.write() as session:
         repo = _movable(session, address, alias, caller)
         pinned = locate(session, Address(repo.account, repo.name, "", address.revision))
@@ -49,7 +49,7 @@ def promote(home: Home, address: Address, alias: str, *, caller: Caller | None =
 
 def rollback(home: Home, address: Address, alias: str, *, caller: Caller | None = None) -> Move:
     """Point `alias` back at what it named before its last promotion."""
-    _whole_repo(address)
+    whole_repo(address)
     with home.write() as session:
         repo = _movable(session, address, alias, caller)
         return _move(session, repo, aliases.rollback(session, repo, alias, actor=_actor(home, caller)))
@@ -57,9 +57,8 @@ def rollback(home: Home, address: Address, alias: str, *, caller: Caller | None 
 
 def protect(home: Home, address: Address, alias: str, role: str, *, caller: Caller | None = None) -> None:
     """On a server, only `role` ("write" or "admin") and above may move the alias from now on; saying so takes admin."""
-    _whole_repo(address)
-    if role not in ("write", "admin"):
-        raise UsageError(f"'{role}' cannot guard an alias", remedy="roles are write and admin")
+    whole_repo(address)
+    guard_role(role)
     with home.write() as session:
         repo = _repo(session, address, caller)
         if caller is not None:
@@ -69,7 +68,7 @@ def protect(home: Home, address: Address, alias: str, role: str, *, caller: Call
 
 def history(home: Home, address: Address, alias: str = "", *, caller: Caller | None = None) -> list[Move]:
     """Every move of one alias (as argument or as the address's revision), or of all of the repo's, oldest first."""
-    _whole_repo(address)
+    whole_repo(address)
     with home.read() as session:
         repo = _repo(session, address, caller)
         wanted = [alias or address.revision] if alias or address.revision else list(aliases.every(session, repo))
@@ -100,7 +99,14 @@ def _move(session: Session, repo: Repo, event: AliasEvent) -> Move:
     return Move(event.alias, event.seq, event.action, label, event.commit_id, event.actor, when)
 
 
-def _whole_repo(address: Address) -> None:
+def guard_role(role: str) -> None:
+    """`UsageError` for a role that cannot guard an alias."""
+    if role not in ("write", "admin"):
+        raise UsageError(f"'{role}' cannot guard an alias", remedy="roles are write and admin")
+
+
+def whole_repo(address: Address) -> None:
+    """`UsageError` for the address of a folder."""
     if address.folder:
         raise UsageError(
             f"an alias names a revision of the whole repo, not of '{address.folder}'", remedy="leave the folder out"

@@ -33,14 +33,7 @@ def delete(home: Home, address: Address, *, force: bool = False, caller: Caller 
     `PinnedRevision` for a version that an alias or a mix needs, and, unless `force` is given, for a repo with aliases:
     whoever uses `ns/name@prod` would find nothing. What mixes need of a deleted repo stays.
     """
-    if address.folder:
-        raise UsageError(
-            f"'{address}' is a folder; only versions and whole repos can be deleted",
-            remedy=f"mixhub delete {address.repo_id}@v<number>, or mixhub delete {address.repo_id}",
-        )
-    number = names.version_number(address.revision) if address.revision else None
-    if address.revision and number is None:
-        raise UsageError(f"'{address.revision}' is not a version; only versions and whole repos can be deleted")
+    number = version_to_delete(address)
     with home.write() as session:
         repo = _repo(session, address, caller, role="admin" if number is None else "write")
         actor = home.account if caller is None else caller.name
@@ -55,6 +48,19 @@ def delete(home: Home, address: Address, *, force: bool = False, caller: Caller 
             versions.delete(session, repo, number, actor=actor)
             sentence = f"deleted {address}; the commit is still there, and {address.revision} is never reused"
     return Deleted(str(address), sentence)
+
+
+def version_to_delete(address: Address) -> int | None:
+    """None: the whole repo. `UsageError` for what cannot be deleted by itself."""
+    if address.folder:
+        raise UsageError(
+            f"'{address}' is a folder; only versions and whole repos can be deleted",
+            remedy=f"mixhub delete {address.repo_id}@v<number>, or mixhub delete {address.repo_id}",
+        )
+    number = names.version_number(address.revision) if address.revision else None
+    if address.revision and number is None:
+        raise UsageError(f"'{address.revision}' is not a version; only versions and whole repos can be deleted")
+    return number
 
 
 def _repo(session: Session, address: Address, caller: Caller | None, *, role: str) -> Repo:

@@ -145,7 +145,7 @@ def publish_files(
     inspected = _inspect(address, found, base, look_up, given)
     own_base = None if inspected else _own_base(home, directory, address)
     blobs = [store(file) for file in found]
-    files = [_file(local, blob) for local, blob in zip(found, blobs, strict=True)]
+    files = [as_file(local, blob) for local, blob in zip(found, blobs, strict=True)]
     card = None if address.folder else card_data(directory)
     upload = _Upload(
         address, tuple(files), tuple(blobs), inspected, own_base, given, composition, options.replace_all, card
@@ -213,7 +213,7 @@ def _own_base(home: Home, directory: Path, address: Address) -> FoundBase | None
     return replace(require_base(home, str(directory.resolve())), name=address.adapter_id, kind="repo")
 
 
-def _file(local: LocalFile, blob: StoredBlob) -> File:
+def as_file(local: LocalFile, blob: StoredBlob) -> File:
     large = blob.size > REGULAR_UP_TO or local.source.suffix.lower() in LFS_SUFFIXES
     return File(local.path, blob.size, blob.sha256, blob.git_sha1, "lfs" if large else "regular")
 

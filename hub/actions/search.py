@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from compose.errors import BadExamples
 from compose.examples import Example, Examples, read_examples, read_labels
@@ -28,6 +28,15 @@ from hub.home import Home
 from hub.read_parts import read_parts
 from storage import searches
 from storage.searches import PinnedAdapter
+
+
+class Mixer(Protocol):
+    """Makes and publishes the mix that a search has found; `mix` does so in the home."""
+
+    def __call__(
+        self, home: Home, parts: Sequence[PinnedPart], weights: Sequence[float], into: Address, *,
+        options: MixOptions, search: Mapping[str, Any], notes: Sequence[str],
+    ) -> Composed: ...  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,16 +103,18 @@ def new_plan(
     base: str = "",
     allow_unbound: bool = False,
     options: SearchOptions | None = None,
+    names: Sequence[str] = (),
 ) -> SearchPlan:
     """Pin the adapters, read the examples, find the base model, and check that all of it fits together.
 
-    The base is `base`, or the one that the adapters are bound to. Errors say which adapter, line or base is wrong.
+    The base is `base`, or the one that the adapters are bound to. `names` says what to call the adapters; by default as
+    the addresses are written. Errors say which adapter, line or base is wrong.
     """
     if into is not None:
         check_target(into)
     chosen = options or SearchOptions()
-    _check_options(chosen, [str(address) for address in addresses])
-    parts = tuple(pin_parts(home, addresses))
+    _check_options(chosen, names or [str(address) for address in addresses])
+    parts = tuple(pin_parts(home, addresses, names=names))
     notes = check_fit(parts, allow_unbound=allow_unbound)
     return SearchPlan(
         parts=parts,
@@ -167,13 +178,14 @@ def run(
     on_start: Callable[[str], None] | None = None,
     on_batch: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    mixer: Mixer = mix,
 ) -> SearchDone:
     """Score and store trials until the budget is used or Ctrl-C, then publish the best mix if `plan.into` is given.
 
     After Ctrl-C the result so far is returned (`result.stopped`) and the search can be resumed by its id, which
     `on_start` is told before anything slow begins: a search that is killed can be resumed as well. `stop` is asked
     after loading and after every batch, for a Ctrl-C whose KeyboardInterrupt was lost; once it is true, any error is
-    taken for its consequence and raised as KeyboardInterrupt.
+    taken for its consequence and raised as KeyboardInterrupt. `mixer` makes the mix and publishes it.
     """
     began = time.perf_counter()
     row = _start(home, plan)
@@ -189,7 +201,7 @@ def run(
             workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
             l1=options.l1, replay=plan.replay, on_trial=recorder.record,
         )  # fmt: skip
-        composed = None if result.stopped else _publish(home, plan, result)
+        composed = None if result.stopped else _publish(home, plan, result, mixer)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt) or stop()
         with home.write() as session:
@@ -203,7 +215,7 @@ def run(
     return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began)
 
 
-def finish(home: Home, plan: SearchPlan) -> SearchDone:
+def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
     """End a stopped or killed search with the best of its stored trials, and publish that; nothing is scored.
 
     `plan` is that of `stored_plan`. `SearchError` when too little was scored; the search can be resumed then.
@@ -215,7 +227,7 @@ def finish(home: Home, plan: SearchPlan) -> SearchDone:
         seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
     )  # fmt: skip
     row = _start(home, plan)
-    composed = _publish(home, plan, result)
+    composed = _publish(home, plan, result, mixer)
     with home.write() as session:
         searches.end(session, row, status="finished", result=_outcome(result))
     return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began)
@@ -292,7 +304,7 @@ def _scorer(plan: SearchPlan) -> Any:
     )
 
 
-def _publish(home: Home, plan: SearchPlan, result: SearchResult) -> Composed | None:
+def _publish(home: Home, plan: SearchPlan, result: SearchResult, mixer: Mixer) -> Composed | None:
     """Parts with weight 0 are not part of the mix. Nothing is published when the base alone was best."""
     used = [(part, weight) for part, weight in zip(plan.parts, result.weights, strict=True) if weight != 0]
     if plan.into is None or not used:
@@ -311,7 +323,7 @@ def _publish(home: Home, plan: SearchPlan, result: SearchResult) -> Composed | N
         "fell_back": result.fell_back,
         "base": plan.base.facts.digest,
     }
-    return mix(
+    return mixer(
         home, [part for part, _ in used], [weight for _, weight in used], plan.into,
         options=MixOptions(plan.options.method, plan.options.merge_params(), base=str(plan.base.directory or "")),
         search=found, notes=plan.notes,

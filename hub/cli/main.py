@@ -13,7 +13,7 @@ from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from compose.errors import BadExamples, BadMethod, BadWeights, ComposeError, SearchError
-from hub.cli import accounts, adapters, aliases, bases, compose, database, demo, export, search, serve
+from hub.cli import accounts, adapters, aliases, bases, compose, database, demo, export, search, serve, target
 from hub.cli.output import escape
 from hub.errors import HubError, UsageError
 from storage.errors import InvalidName, StorageError
@@ -42,8 +42,12 @@ def _root(
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="Act on this server instead of the home; default: MIXHUB_URL.")
+    ] = "",
 ) -> None:
     """Global options come before the command."""
+    target.choose(url)
 
 
 for module in (adapters, compose, search, export, aliases, bases, database, serve, accounts, demo):

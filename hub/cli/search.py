@@ -8,14 +8,13 @@ from typing import Annotated
 import typer
 
 from hub.actions import search as search_action
-from hub.address import parse_address
 from hub.cli.interrupts import Interrupts
 from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output
 from hub.cli.search_report import SearchProgress, report, tell_how_to_go_on
+from hub.cli.target import open_hub
+from hub.client import Hub
 from hub.errors import UsageError
-from hub.home import Home, open_home
-from hub.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -54,23 +53,22 @@ def search(
 ) -> None:
     """Search mixing weights: mixhub search team/a team/b team/c --examples few.jsonl --as team/new"""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home, Interrupts() as interrupts:
+    with open_hub() as hub, Interrupts() as interrupts:
         if finish and not resume:
             raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
         if resume:
             refuse_other_options(ctx)
-            plan = search_action.stored_plan(home, resume)
+            plan = hub.stored_search(resume)
         else:
             if not adapters or examples is None:
                 raise UsageError(
                     "adapters and --examples are needed", remedy="mixhub search ns/a ns/b --examples few.jsonl"
                 )
-            plan = search_action.new_plan(
-                home,
-                [parse_address(a) for a in adapters],
+            plan = hub.plan_search(
+                adapters,
                 examples,
                 labels=labels,
-                into=parse_address(into) if into else None,
+                into=into,
                 base=base,
                 allow_unbound=allow_unbound,
                 options=search_action.SearchOptions(
@@ -87,7 +85,7 @@ def search(
                 ),
             )
         interrupts.check()
-        done = search_action.finish(home, plan) if finish else carry_out(out, home, plan, interrupts)
+        done = hub.finish_search(plan) if finish else carry_out(out, hub, plan, interrupts)
     if done is not None:
         report(out, done)
     if done is None or done.result.stopped:
@@ -112,15 +110,13 @@ def refuse_other_options(ctx: typer.Context) -> None:
 
 
 def carry_out(
-    out: Output, home: Home, plan: search_action.SearchPlan, interrupts: Interrupts
+    out: Output, hub: Hub, plan: search_action.SearchPlan, interrupts: Interrupts
 ) -> search_action.SearchDone | None:
     """Run the search under a live line. None: Ctrl-C came before there was a result; how to go on has been said."""
     progress = SearchProgress(out, plan.options.budget)
     try:
         with progress:
-            return search_action.run(
-                home, plan, on_start=progress.tell_id, on_batch=progress.update, stop=interrupts.asked
-            )
+            return hub.run_search(plan, on_start=progress.tell_id, on_batch=progress.update, stop=interrupts.asked)
     except KeyboardInterrupt:
         if progress.uuid is None:
             raise

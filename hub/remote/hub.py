@@ -1,0 +1,239 @@
+"""A server as a `Hub`: what it decides is asked of it, what takes tensors is done here on its mirror."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace as changed
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from compose.description import describe
+from compose.examples import Examples
+from compose.recipe import RECIPE_FILE, read_recipe
+from compose.trials import Progress
+from hub.actions import export as export_action
+from hub.actions import search as search_action
+from hub.actions.aliases import Move, guard_role, whole_repo
+from hub.actions.compose import Composed, MixOptions, Part, PinnedPart
+from hub.actions.delete import Deleted, version_to_delete
+from hub.actions.find import Listed
+from hub.actions.publish import Published, PublishOptions, check_target
+from hub.actions.pull import Pulled
+from hub.actions.search import SearchDone, SearchOptions, SearchPlan
+from hub.actions.show import Shown
+from hub.address import Address, parse_address
+from hub.card_facts import UsageContract
+from hub.client import Hub
+from hub.home import Home, open_home
+from hub.remote import answers, download, upload
+from hub.remote.connection import Connection, path_of
+from hub.remote.mirror import Mirror, mirror_settings
+
+PAGE = 1000
+
+
+class RemoteHub(Hub):
+    """`server` is the connection to it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.server = Connection(self.settings)
+
+    @cached_property
+    def _mirror(self) -> Mirror:
+        home = self._stack.enter_context(open_home(mirror_settings(self.settings)))
+        return Mirror(self.server, home)
+
+    def publish(
+        self,
+        directory: str | Path,
+        address: str,
+        *,
+        base: str = "",
+        version: str = "",
+        message: str = "",
+        exclude: Sequence[str] = (),
+        contract: UsageContract | None = None,
+        replace: bool = False,
+    ) -> Published:
+        options = PublishOptions(base, version, message, contract, replace)
+        return upload.publish(self.server, Path(directory), parse_address(address), options, exclude=exclude)
+
+    def pull(self, address: str, to: str | Path | None = None, *, force: bool = False) -> Pulled:
+        return download.pull(self.server, parse_address(address), None if to is None else Path(to), force=force)
+
+    def find(
+        self,
+        text: str = "",
+        *,
+        base: str = "",
+        task: str = "",
+        tag: str = "",
+        namespace: str = "",
+        limit: int | None = None,
+    ) -> list[Listed]:
+        found: list[Listed] = []
+        while limit is None or len(found) < limit:
+            size = PAGE if limit is None else min(PAGE, limit - len(found))
+            page = self.server.ask(
+                "GET", "/adapters", text=text, base=base, task=task, tag=tag, namespace=namespace, limit=size,
+                offset=len(found),
+            )  # fmt: skip
+            found += answers.listed(page)
+            if len(page) < size:
+                break
+        return found
+
+    def show(self, address: str) -> Shown:
+        at = parse_address(address)
+        shown = answers.shown(
+            self.server.ask("GET", path_of("adapters", at), revision=at.revision, folder=at.folder)
+        )  # fmt: skip
+        return changed(shown, address=str(at))
+
+    def mix(
+        self,
+        parts: Sequence[Part],
+        into: Address,
+        options: MixOptions,
+        *,
+        allow_unbound: bool = False,
+        version: str = "",
+    ) -> Composed:
+        check_target(into)
+        return self._compose(
+            into, options, parts=[(str(part.address), part.weight) for part in parts], version=version,
+            allow_unbound=allow_unbound,
+        )  # fmt: skip
+
+    def remake(self, recipe: str | Path, into: str, *, base: str = "", version: str = "") -> Composed:
+        target = parse_address(into)
+        check_target(target)
+        file = Path(recipe) / RECIPE_FILE if Path(recipe).is_dir() else Path(recipe)
+        read_recipe(file)
+        content = json.loads(file.read_bytes())
+        return self._compose(target, MixOptions(base=base), recipe=content, version=version)
+
+    def _compose(
+        self, into: Address, options: MixOptions, *, parts: Sequence[tuple[str, object]] = (), **more: Any
+    ) -> Composed:
+        plan = {
+            "into": str(into), "method": options.method, "params": dict(options.params), "dtype": options.dtype,
+            "max_rank": options.max_rank, "policies": dict(options.policies), "base": options.base,
+            "parts": [{"address": address, "weight": weight} for address, weight in parts], **more,
+        }  # fmt: skip
+        return answers.composed(self.server.ask("POST", "/compositions", json=plan))
+
+    def plan_search(
+        self,
+        adapters: Sequence[str],
+        examples: Path | Examples,
+        *,
+        into: str = "",
+        labels: Path | Mapping[str, str] | None = None,
+        base: str = "",
+        allow_unbound: bool = False,
+        options: SearchOptions | None = None,
+    ) -> SearchPlan:
+        pinned = self._mirror.bring([parse_address(address) for address in adapters])
+        self._mirror.bring_base_of(pinned, base)
+        return search_action.new_plan(
+            self._mirror.home,
+            pinned,
+            examples,
+            labels=labels,
+            into=parse_address(into) if into else None,
+            base=base,
+            allow_unbound=allow_unbound,
+            options=options,
+            names=list(adapters),
+        )
+
+    def stored_search(self, search: str) -> SearchPlan:
+        return search_action.stored_plan(self._mirror.home, search)
+
+    def run_search(
+        self,
+        plan: SearchPlan,
+        *,
+        on_start: Callable[[str], None] | None = None,
+        on_batch: Callable[[Progress], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> SearchDone:
+        return search_action.run(
+            self._mirror.home, plan, on_start=on_start, on_batch=on_batch, stop=stop, mixer=self._mix_found
+        )
+
+    def finish_search(self, plan: SearchPlan) -> SearchDone:
+        return search_action.finish(self._mirror.home, plan, mixer=self._mix_found)
+
+    def _mix_found(
+        self, home: Home, parts: Sequence[PinnedPart], weights: Sequence[float], into: Address, *,
+        options: MixOptions, search: Mapping[str, Any], notes: Sequence[str],
+    ) -> Composed:  # fmt: skip
+        """The server mixes what was found here, from its own bytes: so the recipe is true. It knows the base itself."""
+        del home
+        listed = [(str(part.address), weight) for part, weight in zip(parts, weights, strict=True)]
+        # whether they belong together was decided when the search was planned
+        done = self._compose(into, changed(options, base=""), parts=listed, search=dict(search), allow_unbound=True)
+        return changed(done, notes=tuple(dict.fromkeys([*notes, *done.notes])))
+
+    def export(
+        self,
+        address: str,
+        to: str | Path,
+        *,
+        profile: str = "peft-uniform",
+        max_rank: int | None = None,
+        fused: bool = False,
+        base: str = "",
+        dtype: str = "",
+        force: bool = False,
+    ) -> export_action.Exported:
+        written = parse_address(address)
+        [pinned] = self._mirror.bring([written])
+        if fused or self._wants_base(pinned):
+            self._mirror.bring_base_of([pinned], base)
+        done = export_action.export(
+            self._mirror.home, pinned, Path(to), profile=profile, max_rank=max_rank, fused=fused, base=base,
+            dtype=dtype, force=force,
+        )  # fmt: skip
+        return changed(done, address=written)
+
+    def _wants_base(self, pinned: Address) -> bool:
+        facts = describe(self._mirror.directory(pinned), name=str(pinned))
+        return bool(facts.needs_base or facts.extras)
+
+    def promote(self, address: str, alias: str) -> Move:
+        at = parse_address(address)
+        whole_repo(at)
+        return self._move(at, alias, "promote", {"revision": at.revision or "main"})
+
+    def rollback(self, address: str, alias: str) -> Move:
+        at = parse_address(address)
+        whole_repo(at)
+        return self._move(at, alias, "rollback", None)
+
+    def _move(self, at: Address, alias: str, what: str, body: object) -> Move:
+        return answers.move(self.server.ask("POST", path_of("repos", at, "aliases", alias, what), json=body))
+
+    def history(self, address: str, alias: str = "") -> list[Move]:
+        at = parse_address(address)
+        whole_repo(at)
+        one = alias or at.revision
+        where = path_of("repos", at, "aliases", *([one] if one else []), "history")
+        return [answers.move(event) for event in self.server.ask("GET", where)]
+
+    def protect(self, address: str, alias: str, role: str = "admin") -> None:
+        at = parse_address(address)
+        whole_repo(at)
+        guard_role(role)
+        self.server.ask("PUT", path_of("repos", at, "aliases", alias, "protection"), json={"role": role})
+
+    def delete(self, address: str, *, force: bool = False) -> Deleted:
+        at = parse_address(address)
+        number = version_to_delete(at)
+        where = path_of("repos", at, *([] if number is None else ["versions", at.revision]))
+        return Deleted(**self.server.ask("DELETE", where, force=force))
