@@ -30,6 +30,8 @@ def publish_uploaded(
     what `publish` raises.
     """
     check_target(address)
+    if not files:
+        raise UsageError("there are no files to publish")
     with home.read() as session:
         repo = writable_repo(session, caller, address.namespace, address.repo)
         stored = usable(session, caller, repo, [file.sha256 for file in files if isinstance(file, AddStored)])

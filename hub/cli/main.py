@@ -58,7 +58,7 @@ def run() -> None:
     """Entry point: exit code 1 when something failed, 2 when it was asked for wrongly, 130 on Ctrl-C."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the bars of transformers would cut through ours
     try:
-        app()
+        _run_app()
     except _USAGE_ERRORS as error:
         _report(error)
         sys.exit(USAGE)
@@ -74,8 +74,18 @@ def run() -> None:
         sys.exit(INTERRUPTED)
 
 
+def _run_app() -> None:
+    """Typer prints its own usage errors for people; with --json they are documents as all others are."""
+    if "--json" not in sys.argv:
+        app()
+    try:
+        sys.exit(app(standalone_mode=False))  # what a command gives back: None, or the code of typer.Exit
+    except typer.TyperException as error:
+        raise UsageError(error.format_message()) from error
+
+
 def _report(error: HubError | ComposeError | StorageError) -> None:
-    remedy = error.remedy or f"mixhub {sys.argv[1]} --help"
+    remedy = error.remedy or f"mixhub {_command()} --help"
     if "--json" in sys.argv:
         document = {"error": type(error).__name__, "message": error.message, "remedy": remedy}
         sys.stderr.write(json.dumps(document, ensure_ascii=False) + "\n")
@@ -83,6 +93,17 @@ def _report(error: HubError | ComposeError | StorageError) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[red]error:[/] {escape(error.message)}")
     console.print(f"  [dim]try:[/] {escape(remedy)}")
+
+
+def _command() -> str:
+    """The first word of the command line that is no global option."""
+    words = iter(sys.argv[1:])
+    for word in words:
+        if word == "--url":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return ""
 
 
 if __name__ == "__main__":

@@ -178,7 +178,10 @@ class RemoteHub(Hub):
         listed = [(str(part.address), weight) for part, weight in zip(parts, weights, strict=True)]
         # whether they belong together was decided when the search was planned
         done = self._compose(into, changed(options, base=""), parts=listed, search=dict(search), allow_unbound=True)
-        return changed(done, notes=tuple(dict.fromkeys([*notes, *done.notes])))
+        as_written = tuple(
+            Part(parse_address(part.name), weight) for part, weight in zip(parts, weights, strict=True)
+        )  # fmt: skip
+        return changed(done, parts=as_written, notes=tuple(dict.fromkeys([*notes, *done.notes])))
 
     def export(
         self,

@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import checks
 
-
 schemathesis.serializer.alias("application/x-ndjson", "text/plain")  # lines of JSON are a text to it
 
 
