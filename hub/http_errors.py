@@ -60,7 +60,7 @@ def response(
     status: int, message: str, *, code: str = "", commit_id: str = "", told: dict[str, str] | None = None
 ) -> JSONResponse:
     """An error as Hugging Face clients read it; `told` is what the body says beside the words."""
-    one_line = " ".join(message.split())[:2000]
+    one_line = "".join(sign if sign.isprintable() else "?" for sign in " ".join(message.split())[:2000])
     headers = {"X-Error-Message": one_line.encode("latin-1", "replace").decode("latin-1")}
     if code:
         headers["X-Error-Code"] = code

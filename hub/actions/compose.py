@@ -104,15 +104,16 @@ def compose(
     allow_unbound: bool = False,
     version: str = "",
     search: Mapping[str, Any] | None = None,
+    pinned_before: bool = False,
 ) -> Composed:
     """Mix `parts` and publish the result at `into` with its recipe and lineage. `search` says how the weights were
-    found, and goes into the recipe.
+    found, and goes into the recipe. `pinned_before` as for `pin_parts`.
 
     Errors: an adapter that cannot be mixed, adapters of different or (without `allow_unbound`) unknown base models,
     shapes that differ; all differences are listed at once and nothing is published.
     """
     check_target(into)
-    pinned = pin_parts(home, [part.address for part in parts])
+    pinned = pin_parts(home, [part.address for part in parts], pinned_before=pinned_before)
     notes = (*check_fit(pinned, allow_unbound=allow_unbound), *licence_notes(pinned))
     options = MixOptions(method, params or {}, dtype, max_rank, policies or {}, base)
     weights = [part.weight for part in parts]

@@ -23,7 +23,7 @@ from hub.errors import RepoNotFound, UnknownBase, UsageError
 from hub.home import Home
 from hub.locate import Pinned, locate_adapter, locate_pinned
 from storage import adapters, repos
-from storage.errors import NotFound
+from storage.errors import Conflict, NotFound
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,9 @@ class MixRequest:
     search: Mapping[str, Any] | None = None
     """How the weights were found, for the recipe."""
     public: bool = False
+    pinned_before: bool = False
+    """The parts' addresses hold commit ids that were read earlier: a repo that was renamed or deleted since still
+    serves those who read it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def compose_for(home: Home, caller: Caller, request: MixRequest) -> ComposedFor:
             done = compose_action.compose(
                 acting, request.parts, request.into, method=chosen.method, params=chosen.params, dtype=chosen.dtype,
                 max_rank=chosen.max_rank, policies=chosen.policies, base=base, allow_unbound=request.allow_unbound,
-                version=request.version, search=request.search,
+                version=request.version, search=request.search, pinned_before=request.pinned_before,
             )  # fmt: skip
     if is_new and request.public:
         _open(home, request.into)
@@ -81,7 +84,8 @@ def compose_for(home: Home, caller: Caller, request: MixRequest) -> ComposedFor:
 
 def _pin(session: Session, caller: Caller, request: MixRequest, recipe: Recipe | None) -> list[Pinned]:
     if recipe is None:
-        return [_readable(session, caller, part.address, locate_adapter) for part in request.parts]
+        find = locate_pinned if request.pinned_before else locate_adapter
+        return [_readable(session, caller, part.address, find) for part in request.parts]
     addresses = [compose_action.parent_address(p.address, p.commit, p.folder) for p in recipe.parents]
     return [_readable(session, caller, address, locate_pinned) for address in addresses]
 
@@ -96,7 +100,7 @@ def _readable(
         access.visible_repo(session, caller, address.namespace, address.repo, follow=False)
     try:
         pinned = find(session, address)
-    except NotFound:
+    except (NotFound, Conflict):
         if find is locate_pinned:
             raise missing from None
         raise

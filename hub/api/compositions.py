@@ -61,6 +61,10 @@ class Plan(BaseModel):
     policies: dict[str, str] = Field(default_factory=dict, examples=[{"modules_to_save": "drop"}])
     base: str = Field(default="", max_length=512, description="address of a base model here, where one is needed")
     allow_unbound: bool = False
+    pinned: bool = Field(
+        default=False,
+        description="the addresses hold commit ids that were read earlier; repos deleted since serve their readers",
+    )
     version: str = Field(default="", max_length=32, examples=["v3"])
     search: Document = Field(default=None, description="how the weights were found; it goes into the recipe")
     visibility: Literal["public", "private"] = Field(default="private", description="of a repo that is made for it")
@@ -103,6 +107,7 @@ def create(plan: Plan, server: ServerDep, caller: CallerDep) -> Mixed:
         version=plan.version,
         search=plan.search,
         public=plan.visibility == "public",
+        pinned_before=plan.pinned,
     )
     made = compose_for(server.home, caller, request)
     return Mixed.model_validate({**made.done.as_dict(), "licences": made.licences})

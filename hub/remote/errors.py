@@ -55,7 +55,7 @@ def refusal(url: str, response: Any) -> Exception:
         )
     kind = _known(told.get("kind"))
     message, remedy = str(told.get("message") or told["error"]), str(told.get("remedy") or "")
-    if response.status_code == 401 and kind is not hub.errors.UsageError:
+    if response.status_code == 401:
         remedy = f"mixhub login {url}"
     if kind is None:
         return ServerRefused(message, remedy=remedy)

@@ -176,8 +176,10 @@ class RemoteHub(Hub):
         """The server mixes what was found here, from its own bytes: so the recipe is true. It knows the base itself."""
         del home
         listed = [(str(part.address), weight) for part, weight in zip(parts, weights, strict=True)]
-        # whether they belong together was decided when the search was planned
-        done = self._compose(into, changed(options, base=""), parts=listed, search=dict(search), allow_unbound=True)
+        done = self._compose(
+            into, changed(options, base=""), parts=listed, search=dict(search), pinned=True,
+            allow_unbound=True,  # whether they belong together was decided when the search was planned
+        )  # fmt: skip
         as_written = tuple(
             Part(parse_address(part.name), weight) for part, weight in zip(parts, weights, strict=True)
         )  # fmt: skip

@@ -135,6 +135,9 @@ def test_a_recipe_pins_nothing_that_its_sender_may_not_read(ann: Any, bob: Any, 
     stolen = call(bob, "POST", "/compositions", {**both, "recipe": {**made["recipe"], "parents": disguised}})
     assert stolen.status_code == 404 and stolen.json()["kind"] == "RepoNotFound"
     assert not bob.api.repo_exists(f"{bob.name}/mine")
+    pinned = [{"address": f"{p['address']}@{p['commit']}", "weight": 1.0} for p in disguised]
+    plan = {"into": f"{bob.name}/mine", "parts": pinned, "pinned": True}
+    assert call(bob, "POST", "/compositions", plan).json()["kind"] == "RepoNotFound"
     for base in ("/etc", "../base", str(pushed[a])):
         plan = {"into": f"{ann.name}/m", "parts": parts, "base": base}
         assert call(ann, "POST", "/compositions", plan).status_code == 400, base
