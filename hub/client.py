@@ -15,24 +15,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace as replaced
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from compose.examples import Examples, examples_of
+from compose.examples import examples_of
 from compose.layer_weights import Weight
 from compose.trials import Progress
+from hub.actions import export as export_action
+from hub.actions import search as search_action
 from hub.actions.aliases import Move
 from hub.actions.compose import Composed, MixOptions, Part
 from hub.actions.delete import Deleted
-from hub.actions.export import Exported
 from hub.actions.find import Listed
 from hub.actions.publish import Published
 from hub.actions.pull import Pulled
-from hub.actions.search import SearchDone, SearchOptions, SearchPlan
+from hub.actions.search import Mixer, SearchDone
 from hub.actions.show import Shown
 from hub.address import Address, parse_address
 from hub.card_facts import UsageContract
+from hub.home import Home
 from hub.settings import Settings
 
 
@@ -172,57 +175,29 @@ class Hub:
 
         Scoring is done on this machine, also for a server: it lends the adapters and takes the mix.
         """
-        plan = self.plan_search(
-            adapters,
+        plan = search_action.new_plan(
+            self.workshop,
+            self.bring(adapters, base=base),
             Path(examples) if isinstance(examples, str | Path) else examples_of(examples),
-            into=into,
+            into=parse_address(into) if into else None,
             labels=Path(labels) if isinstance(labels, str) else labels,
             base=base,
             allow_unbound=allow_unbound,
-            options=SearchOptions(**options),
+            options=search_action.SearchOptions(**options),
+            names=adapters,
         )
-        return self.run_search(plan, on_batch=on_batch)
+        return search_action.run(self.workshop, plan, on_batch=on_batch, mixer=self.mixer)
 
     def resume(self, search: str, *, on_batch: Callable[[Progress], None] | None = None) -> SearchDone:
         """Continue a search that was stopped or killed, by its id (`SearchDone.uuid`), with its own settings."""
-        return self.run_search(self.stored_search(search), on_batch=on_batch)
+        plan = search_action.stored_plan(self.workshop, search)
+        return search_action.run(self.workshop, plan, on_batch=on_batch, mixer=self.mixer)
 
     def finish(self, search: str) -> SearchDone:
         """End a stopped search with the best it has found so far, and publish that; nothing is scored."""
-        return self.finish_search(self.stored_search(search))
-
-    def plan_search(
-        self,
-        adapters: Sequence[str],
-        examples: Path | Examples,
-        *,
-        into: str = "",
-        labels: Path | Mapping[str, str] | None = None,
-        base: str = "",
-        allow_unbound: bool = False,
-        options: SearchOptions | None = None,
-    ) -> SearchPlan:
-        """Everything that a search needs, checked and pinned; nothing is scored yet."""
-        raise NotImplementedError
-
-    def stored_search(self, search: str) -> SearchPlan:
-        """The plan of a search that was stopped or killed, with its trials so far."""
-        raise NotImplementedError
-
-    def run_search(
-        self,
-        plan: SearchPlan,
-        *,
-        on_start: Callable[[str], None] | None = None,
-        on_batch: Callable[[Progress], None] | None = None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> SearchDone:
-        """Score until the budget is used or Ctrl-C, then publish; see `hub.actions.search.run`."""
-        raise NotImplementedError
-
-    def finish_search(self, plan: SearchPlan) -> SearchDone:
-        """End a stopped search with the best of its stored trials."""
-        raise NotImplementedError
+        return search_action.finish(
+            self.workshop, search_action.stored_plan(self.workshop, search), mixer=self.mixer
+        )  # fmt: skip
 
     def export(
         self,
@@ -235,8 +210,28 @@ class Hub:
         base: str = "",
         dtype: str = "",
         force: bool = False,
-    ) -> Exported:
-        """Write plain LoRA files, or with `fused` the base model with the adapter added in."""
+    ) -> export_action.Exported:
+        """Write plain LoRA files, or with `fused` the base model with the adapter added in; on this machine."""
+        [here] = self.bring([address], base=base, with_base=fused)
+        done = export_action.export(
+            self.workshop, here, Path(to), profile=profile, max_rank=max_rank, fused=fused, base=base, dtype=dtype,
+            force=force,
+        )  # fmt: skip
+        return replaced(done, address=parse_address(address))
+
+    @property
+    def workshop(self) -> Home:
+        """The home where tensors are worked on: the opened one, or the mirror of the server."""
+        raise NotImplementedError
+
+    @property
+    def mixer(self) -> Mixer:
+        """Makes and publishes the mix of adapters of the workshop."""
+        raise NotImplementedError
+
+    def bring(self, adapters: Sequence[str], *, base: str = "", with_base: bool = True) -> list[Address]:
+        """Addresses in the workshop for these adapters, which are all there by then; `with_base`: also the `base`, or
+        the one that they are bound to, and in any case where an adapter cannot be read without it."""
         raise NotImplementedError
 
     def promote(self, address: str, alias: str) -> Move:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compose.examples import Examples
-from compose.trials import Progress
 from hub.actions import aliases, find, show
 from hub.actions import compose as compose_action
 from hub.actions import delete as delete_action
-from hub.actions import export as export_action
 from hub.actions import publish as publish_action
 from hub.actions import pull as pull_action
-from hub.actions import search as search_action
 from hub.actions.compose import MixOptions, Part
-from hub.actions.search import SearchDone, SearchOptions, SearchPlan
+from hub.actions.search import Mixer
 from hub.address import Address, parse_address
 from hub.card_facts import UsageContract
 from hub.client import Hub
@@ -83,60 +79,17 @@ class LocalHub(Hub):
     def remake(self, recipe: str | Path, into: str, *, base: str = "", version: str = "") -> compose_action.Composed:
         return compose_action.remake(self.home, Path(recipe), parse_address(into), base=base, version=version)
 
-    def plan_search(
-        self,
-        adapters: Sequence[str],
-        examples: Path | Examples,
-        *,
-        into: str = "",
-        labels: Path | Mapping[str, str] | None = None,
-        base: str = "",
-        allow_unbound: bool = False,
-        options: SearchOptions | None = None,
-    ) -> SearchPlan:
-        return search_action.new_plan(
-            self.home,
-            [parse_address(address) for address in adapters],
-            examples,
-            labels=labels,
-            into=parse_address(into) if into else None,
-            base=base,
-            allow_unbound=allow_unbound,
-            options=options,
-        )
+    @property
+    def workshop(self) -> Home:
+        return self.home
 
-    def stored_search(self, search: str) -> SearchPlan:
-        return search_action.stored_plan(self.home, search)
+    @property
+    def mixer(self) -> Mixer:
+        return compose_action.mix
 
-    def run_search(
-        self,
-        plan: SearchPlan,
-        *,
-        on_start: Callable[[str], None] | None = None,
-        on_batch: Callable[[Progress], None] | None = None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> SearchDone:
-        return search_action.run(self.home, plan, on_start=on_start, on_batch=on_batch, stop=stop)
-
-    def finish_search(self, plan: SearchPlan) -> SearchDone:
-        return search_action.finish(self.home, plan)
-
-    def export(
-        self,
-        address: str,
-        to: str | Path,
-        *,
-        profile: str = "peft-uniform",
-        max_rank: int | None = None,
-        fused: bool = False,
-        base: str = "",
-        dtype: str = "",
-        force: bool = False,
-    ) -> export_action.Exported:
-        return export_action.export(
-            self.home, parse_address(address), Path(to), profile=profile, max_rank=max_rank, fused=fused, base=base,
-            dtype=dtype, force=force,
-        )  # fmt: skip
+    def bring(self, adapters: Sequence[str], *, base: str = "", with_base: bool = True) -> list[Address]:
+        del base, with_base  # whatever is known is here
+        return [parse_address(address) for address in adapters]
 
     def promote(self, address: str, alias: str) -> aliases.Move:
         return aliases.promote(self.home, parse_address(address), alias)

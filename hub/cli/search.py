@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hub.actions import search as search_action
+from hub.address import parse_address
 from hub.cli.interrupts import Interrupts
 from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output
@@ -58,17 +59,18 @@ def search(
             raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
         if resume:
             refuse_other_options(ctx)
-            plan = hub.stored_search(resume)
+            plan = search_action.stored_plan(hub.workshop, resume)
         else:
             if not adapters or examples is None:
                 raise UsageError(
                     "adapters and --examples are needed", remedy="mixhub search ns/a ns/b --examples few.jsonl"
                 )
-            plan = hub.plan_search(
-                adapters,
+            plan = search_action.new_plan(
+                hub.workshop,
+                hub.bring(adapters, base=base),
                 examples,
                 labels=labels,
-                into=into,
+                into=parse_address(into) if into else None,
                 base=base,
                 allow_unbound=allow_unbound,
                 options=search_action.SearchOptions(
@@ -83,9 +85,14 @@ def search(
                     l1=l1,
                     device=device,
                 ),
+                names=adapters,
             )
         interrupts.check()
-        done = hub.finish_search(plan) if finish else carry_out(out, hub, plan, interrupts)
+        done = (
+            search_action.finish(hub.workshop, plan, mixer=hub.mixer)
+            if finish
+            else carry_out(out, hub, plan, interrupts)
+        )
     if done is not None:
         report(out, done)
     if done is None or done.result.stopped:
@@ -116,7 +123,10 @@ def carry_out(
     progress = SearchProgress(out, plan.options.budget)
     try:
         with progress:
-            return hub.run_search(plan, on_start=progress.tell_id, on_batch=progress.update, stop=interrupts.asked)
+            return search_action.run(
+                hub.workshop, plan, on_start=progress.tell_id, on_batch=progress.update, stop=interrupts.asked,
+                mixer=hub.mixer,
+            )  # fmt: skip
     except KeyboardInterrupt:
         if progress.uuid is None:
             raise

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace as changed
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from compose.description import describe
-from compose.examples import Examples
 from compose.recipe import RECIPE_FILE, read_recipe
-from compose.trials import Progress
-from hub.actions import export as export_action
-from hub.actions import search as search_action
 from hub.actions.aliases import Move, guard_role, whole_repo
 from hub.actions.compose import Composed, MixOptions, Part, PinnedPart
 from hub.actions.delete import Deleted, version_to_delete
 from hub.actions.find import Listed
 from hub.actions.publish import Published, PublishOptions, check_target
 from hub.actions.pull import Pulled
-from hub.actions.search import SearchDone, SearchOptions, SearchPlan
+from hub.actions.search import Mixer
 from hub.actions.show import Shown
 from hub.address import Address, parse_address
 from hub.card_facts import UsageContract
@@ -126,48 +121,19 @@ class RemoteHub(Hub):
         }  # fmt: skip
         return answers.composed(self.server.ask("POST", "/compositions", json=plan))
 
-    def plan_search(
-        self,
-        adapters: Sequence[str],
-        examples: Path | Examples,
-        *,
-        into: str = "",
-        labels: Path | Mapping[str, str] | None = None,
-        base: str = "",
-        allow_unbound: bool = False,
-        options: SearchOptions | None = None,
-    ) -> SearchPlan:
+    @property
+    def workshop(self) -> Home:
+        return self._mirror.home
+
+    @property
+    def mixer(self) -> Mixer:
+        return self._mix_found
+
+    def bring(self, adapters: Sequence[str], *, base: str = "", with_base: bool = True) -> list[Address]:
         pinned = self._mirror.bring([parse_address(address) for address in adapters])
-        self._mirror.bring_base_of(pinned, base)
-        return search_action.new_plan(
-            self._mirror.home,
-            pinned,
-            examples,
-            labels=labels,
-            into=parse_address(into) if into else None,
-            base=base,
-            allow_unbound=allow_unbound,
-            options=options,
-            names=list(adapters),
-        )
-
-    def stored_search(self, search: str) -> SearchPlan:
-        return search_action.stored_plan(self._mirror.home, search)
-
-    def run_search(
-        self,
-        plan: SearchPlan,
-        *,
-        on_start: Callable[[str], None] | None = None,
-        on_batch: Callable[[Progress], None] | None = None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> SearchDone:
-        return search_action.run(
-            self._mirror.home, plan, on_start=on_start, on_batch=on_batch, stop=stop, mixer=self._mix_found
-        )
-
-    def finish_search(self, plan: SearchPlan) -> SearchDone:
-        return search_action.finish(self._mirror.home, plan, mixer=self._mix_found)
+        if with_base or any(self._mirror.needs_base(address) for address in pinned):
+            self._mirror.bring_base_of(pinned, base)
+        return pinned
 
     def _mix_found(
         self, home: Home, parts: Sequence[PinnedPart], weights: Sequence[float], into: Address, *,
@@ -184,32 +150,6 @@ class RemoteHub(Hub):
             Part(parse_address(part.name), weight) for part, weight in zip(parts, weights, strict=True)
         )  # fmt: skip
         return changed(done, parts=as_written, notes=tuple(dict.fromkeys([*notes, *done.notes])))
-
-    def export(
-        self,
-        address: str,
-        to: str | Path,
-        *,
-        profile: str = "peft-uniform",
-        max_rank: int | None = None,
-        fused: bool = False,
-        base: str = "",
-        dtype: str = "",
-        force: bool = False,
-    ) -> export_action.Exported:
-        written = parse_address(address)
-        [pinned] = self._mirror.bring([written])
-        if fused or self._wants_base(pinned):
-            self._mirror.bring_base_of([pinned], base)
-        done = export_action.export(
-            self._mirror.home, pinned, Path(to), profile=profile, max_rank=max_rank, fused=fused, base=base,
-            dtype=dtype, force=force,
-        )  # fmt: skip
-        return changed(done, address=written)
-
-    def _wants_base(self, pinned: Address) -> bool:
-        facts = describe(self._mirror.directory(pinned), name=str(pinned))
-        return bool(facts.needs_base or facts.extras)
 
     def promote(self, address: str, alias: str) -> Move:
         at = parse_address(address)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from compose.description import describe
 from hub.actions.publish import as_file
 from hub.actions.show import Shown
 from hub.address import Address, parse_address
@@ -70,11 +71,12 @@ class Mirror:
             # a name with its commit means this base for ever
             any(self._bring_base(name) for name in sorted(there, key=lambda name: "@" not in name))
 
-    def directory(self, pinned: Address) -> Path:
-        """Where the files of an adapter that was brought lie."""
+    def needs_base(self, pinned: Address) -> bool:
+        """Whether an adapter that was brought cannot be read, or not in full, without its base."""
         with self.home.read() as session:
             found = locate(session, pinned)
-        return found.directory(self.home)
+        facts = describe(found.directory(self.home), name=str(pinned))
+        return bool(facts.needs_base or facts.extras)
 
     def _revision(self, address: Address) -> revisions.Revision:
         with self.home.read() as session:

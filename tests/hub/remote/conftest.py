@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -86,12 +87,13 @@ def place(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def published(
-    mixhub: Callable[..., Any], write_lora: Callable[..., Path], tiny_t5: Path
+    mixhub: Callable[..., Any], write_lora: Callable[..., Path], other_base: Callable[..., Path], tmp_path: Path
 ) -> Callable[[str], dict[str, Path]]:
-    """`published(ns)` publishes a base model and two adapters of it, by the command line: address -> folder."""
+    """`published(ns)` publishes a base model of its own and two adapters of it, by the command line: address -> folder.
+    Were two namespaces to publish one base, it would have two names."""
 
     def publish(ns: str) -> dict[str, Path]:
-        folders = {f"{ns}/base": tiny_t5}
+        folders = {f"{ns}/base": other_base(tmp_path / f"{ns}-base", seed=crc32(ns.encode()))}
         for seed, name in enumerate("ab", start=1):
             folders[f"{ns}/{name}"] = write_lora(
                 f"{ns}-{name}",
