@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from hub.client import Hub
 from hub.errors import BadUpload, InvalidToken, RepoNotFound, ServerRefused, ServerUnreachable, UsageError
@@ -23,6 +25,7 @@ from hub.token_format import new_token
 from storage.errors import PinnedRevision
 
 Write = Callable[..., Path]
+SITES = ("encoder.block.0.layer.0.SelfAttention.q", "decoder.block.0.layer.1.EncDecAttention.v")
 ROWS = [{"input": "abc", "output": "cba"}, {"input": "hello", "output": "olleh"}]
 
 
@@ -210,3 +213,29 @@ def test_with_json_also_a_malformed_command_line_is_a_document(mixhub: Callable[
     assert ran.code == 2 and ran.out == ""
     error = json.loads(ran.err)
     assert error["error"] == "UsageError" and error["message"] and error["remedy"].startswith("mixhub")
+
+
+@pytest.mark.usefixtures("on_server")
+def test_an_adapter_that_cannot_be_read_without_its_base_brings_it_along(
+    write_lora: Write, other_base: Write, tmp_path: Path
+) -> None:
+    """DoRA normalises by the base weights; the plain LoRA of it is the same from a home and from a server."""
+    base = other_base(tmp_path / "base", seed=77)
+    magnitude = {f"base_model.model.{site}.lora_magnitude_vector": torch.full((16,), 1.5) for site in SITES}
+    plain = write_lora("plain", seed=3, base_model_name_or_path="dora/base")
+    dora = write_lora("dora", seed=4, base_model_name_or_path="dora/base", use_dora=True, tensors=magnitude)
+    made = {}
+    for where in (Hub(home=tmp_path / "here"), Hub()):
+        with where as hub:
+            hub.publish(base, "dora/base")
+            hub.publish(plain, "dora/plain")
+            hub.publish(dora, "dora/dora")
+            name = type(hub).__name__
+            mixed = hub.compose({"dora/dora": 0.5, "dora/plain": 1.0}, "dora/mix", method="exact")
+            assert mixed.published.version == "v1"
+            for address in ("dora/dora", "dora/mix"):
+                out = hub.export(address, tmp_path / name / address).directory
+                made.setdefault(address, []).append(load_file(out / "adapter_model.safetensors"))
+    for here, there in made.values():
+        assert here.keys() == there.keys()
+        assert all(torch.equal(here[key], there[key]) for key in here)
