@@ -175,6 +175,7 @@ class Hub:
 
         Scoring is done on this machine, also for a server: it lends the adapters and takes the mix.
         """
+        self.check_target(into)
         plan = search_action.new_plan(
             self.workshop,
             self.bring(adapters, base=base),
@@ -218,6 +219,10 @@ class Hub:
             force=force,
         )  # fmt: skip
         return replaced(done, address=parse_address(address))
+
+    def check_target(self, into: str) -> None:
+        """Raise now what publishing a mix there would raise after a long search; empty: nothing is to be published."""
+        raise NotImplementedError
 
     @property
     def workshop(self) -> Home:

@@ -79,6 +79,10 @@ class LocalHub(Hub):
     def remake(self, recipe: str | Path, into: str, *, base: str = "", version: str = "") -> compose_action.Composed:
         return compose_action.remake(self.home, Path(recipe), parse_address(into), base=base, version=version)
 
+    def check_target(self, into: str) -> None:
+        if into:
+            publish_action.check_target(parse_address(into))
+
     @property
     def workshop(self) -> Home:
         return self.home

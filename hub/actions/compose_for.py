@@ -15,6 +15,7 @@ from compose.recipe import Recipe, read_recipe
 from hub import access
 from hub.access import Caller
 from hub.actions import compose as compose_action
+from hub.actions import publish
 from hub.actions import repos as repo_actions
 from hub.actions.compose import Composed, MixOptions, Part
 from hub.address import Address, parse_address
@@ -66,7 +67,7 @@ def compose_for(home: Home, caller: Caller, request: MixRequest) -> ComposedFor:
             pinned = _pin(session, caller, request, recipe)
             facts = [adapters.facts_of(session, one.revision, one.folder) for one in pinned]
         base = _base_folder(home, caller, request.options.base)
-        is_new = _check_target(home, caller, request.into)
+        is_new = check_target(home, caller, request.into)
         acting = replace(home, account=caller.name)
         if recipe is not None:
             done = compose_action.remake(acting, recipe_file, request.into, base=base, version=request.version)
@@ -124,8 +125,9 @@ def _base_folder(home: Home, caller: Caller, name: str) -> str:
     return str(folder)
 
 
-def _check_target(home: Home, caller: Caller, into: Address) -> bool:
-    """Whether the repo is new: then it is made with the mix, not before. Raises NotAllowed or SignInFirst."""
+def check_target(home: Home, caller: Caller, into: Address) -> bool:
+    """Whether the repo is new: then it is made with the mix, not before. Raises NotAllowed, SignInFirst, UsageError."""
+    publish.check_target(into)
     with home.read() as session:
         try:
             repo = access.visible_repo(session, caller, into.namespace, into.repo, follow=False)

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from hub.actions.compose import MixOptions, Part
-from hub.actions.compose_for import MixRequest, compose_for
+from hub.actions.compose_for import MixRequest, check_target, compose_for
 from hub.actions.show import Relative, show_composition
 from hub.address import parse_address
 from hub.api.words import FolderWord, RevisionWord, address_of
@@ -85,6 +85,14 @@ class Mixed(BaseModel):
     notes: list[str]
 
 
+class Target(BaseModel):
+    into: str = Field(max_length=512, examples=["team/mix"])
+
+
+class TargetFound(BaseModel):
+    is_new: bool = Field(description="the repo would be made with the mix")
+
+
 class Made(BaseModel):
     """How a mix was made."""
 
@@ -111,6 +119,12 @@ def create(plan: Plan, server: ServerDep, caller: CallerDep) -> Mixed:
     )
     made = compose_for(server.home, caller, request)
     return Mixed.model_validate({**made.done.as_dict(), "licences": made.licences})
+
+
+@router.post("/target")
+def target(target: Target, server: ServerDep, caller: CallerDep) -> TargetFound:
+    """Whether a mix could go there, to be asked before a search is begun: refused as the mix would be."""
+    return TargetFound(is_new=check_target(server.home, caller, parse_address(target.into)))
 
 
 @router.get("/{ns:quoted}/{name:quoted}")

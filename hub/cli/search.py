@@ -65,6 +65,7 @@ def search(
                 raise UsageError(
                     "adapters and --examples are needed", remedy="mixhub search ns/a ns/b --examples few.jsonl"
                 )
+            hub.check_target(into)
             plan = search_action.new_plan(
                 hub.workshop,
                 hub.bring(adapters, base=base),

@@ -121,6 +121,11 @@ class RemoteHub(Hub):
         }  # fmt: skip
         return answers.composed(self.server.ask("POST", "/compositions", json=plan))
 
+    def check_target(self, into: str) -> None:
+        if into:
+            check_target(parse_address(into))
+            self.server.ask("POST", "/compositions/target", json={"into": into})
+
     @property
     def workshop(self) -> Home:
         return self._mirror.home

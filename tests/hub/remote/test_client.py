@@ -14,8 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hub.actions.accounts import create_token, create_user
 from hub.client import Hub
-from hub.errors import BadUpload, InvalidToken, RepoNotFound, ServerRefused, ServerUnreachable, UsageError
+from hub.errors import BadUpload, HubError, InvalidToken, RepoNotFound, ServerRefused, ServerUnreachable, UsageError
+from hub.home import open_home
 from hub.local_hub import LocalHub
 from hub.remote.connection import Connection
 from hub.remote.errors import refusal
@@ -95,6 +97,26 @@ def test_a_search_on_a_server_is_resumed_from_its_own_trials(write_lora: Write, 
         whole = hub.resume(stopped.uuid[:12])
         assert whole.uuid == stopped.uuid and whole.result.evaluations == 9
         assert whole.result.trials[: len(stopped.result.trials)] == stopped.result.trials
+
+
+@pytest.mark.usefixtures("on_server")
+def test_a_target_that_may_not_be_written_is_refused_before_anything_is_scored(
+    served: Any, mixhub: Callable[..., Any], write_lora: Write, few_shot: Path, home_folder: Path
+) -> None:
+    with Hub() as hub:
+        hub.publish(write_lora("a"), "guarded/a")
+    with open_home(Settings(home=served.home, url="")) as home:
+        create_user(home, "reader", is_admin=False)
+        token = create_token(home, "reader", role="write").token
+    for given, kind in ((token, "NotAllowed"), ("", "SignInFirst")):
+        with Hub(token=given) as hub, pytest.raises(HubError) as refused:
+            hub.search(["guarded/a"], ROWS, into="guarded/found")
+        assert type(refused.value).__name__ == kind
+    with Hub(token=token) as hub:
+        hub.check_target("reader/found")
+        hub.check_target("")
+    assert mixhub("search", "guarded/a", "--examples", few_shot, "--as", "guarded/found@v1").code == 2
+    assert not (home_folder / "remotes").exists(), "nothing was fetched"
 
 
 @pytest.mark.usefixtures("on_server")
