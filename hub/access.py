@@ -89,6 +89,11 @@ def visible_repo(session: Session, caller: Caller, namespace: str, name: str, *,
     return repo
 
 
+def sees(caller: Caller, repo: Repo) -> bool:
+    """Whether it may know of the repo, which may be deleted by now: that it ever was is for those who read it then."""
+    return caller.may(repo.account_id, "read") or (repo.visibility == "public" and repo.deleted_at is None)
+
+
 def require(caller: Caller, repo: Repo, role: str) -> None:
     """Raises SignInFirst or NotAllowed."""
     require_in(caller, repo.account_id, repo.full_name, role)

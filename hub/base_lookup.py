@@ -50,7 +50,7 @@ class FoundBase:
 
 def find_base(home: Home, name: str) -> FoundBase | None:
     """The base that `name` means here; None when nothing is found. Errors: a folder that is not a readable base."""
-    in_home = _base_repo(home, name)
+    in_home = base_repo(home, name)
     if in_home is not None:
         return _from_folder(in_home, name, "repo")
     path = Path(name).expanduser()
@@ -87,7 +87,7 @@ def facts_of(folder: Path) -> BaseFacts:
     return BaseFacts(headers.digest, headers.architecture, headers.shapes, headers.parameter_count, values)
 
 
-def _base_repo(home: Home, name: str) -> Path | None:
+def base_repo(home: Home, name: str) -> Path | None:
     """The folder of a base model that is published in this home under `name`."""
     try:
         address = parse_address(name)
@@ -103,7 +103,7 @@ def _known(home: Home, known: Base, name: str) -> FoundBase:
     """A recorded base, with a folder if one of its names leads to files that still are that base."""
     for other in known.names:
         folder = {
-            "repo": lambda n: _base_repo(home, n),
+            "repo": lambda n: base_repo(home, n),
             "path": lambda n: Path(n) if (Path(n) / "config.json").is_file() else None,
             "hub": _in_hugging_face_cache,
         }.get(other.kind, lambda _: None)(other.name)

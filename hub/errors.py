@@ -101,3 +101,11 @@ class UpstreamFailed(HubError):
 
 class PushFailed(HubError):
     """Another hub did not take an upload; the message has its own words."""
+
+
+class ServerUnreachable(HubError):
+    """The server that commands act on gives no answer."""
+
+
+class ServerRefused(HubError):
+    """A server's refusal in its own words, where it is none of the errors that this release knows."""

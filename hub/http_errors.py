@@ -1,7 +1,8 @@
 """Which status, headers and words an error becomes: the only such map.
 
 Clients go by the header X-Error-Code and show X-Error-Message; the body `{"error": ...}` is for people and for older
-clients. Header text must be one line of Latin-1.
+clients, and names the error, with its words and its remedy apart, for our own (hub/remote/errors.py). Header text must
+be one line of Latin-1.
 """
 
 from __future__ import annotations
@@ -67,9 +68,16 @@ def install(app: FastAPI) -> None:
 
 
 def response(
-    status: int, message: str, *, code: str = "", commit_id: str = "", retry_after: int | None = None
+    status: int,
+    message: str,
+    *,
+    code: str = "",
+    commit_id: str = "",
+    retry_after: int | None = None,
+    told: dict[str, str] | None = None,
 ) -> JSONResponse:
-    """An error as Hugging Face clients read it. `retry_after` in seconds."""
+    """An error as Hugging Face clients read it. `retry_after` in seconds; `told` is what the body says beside the
+    words."""
     one_line = "".join(sign if sign.isprintable() else "?" for sign in " ".join(message.split())[:2000])
     headers = {"X-Error-Message": one_line.encode("latin-1", "replace").decode("latin-1")}
     if code:
@@ -78,7 +86,7 @@ def response(
         headers["X-Repo-Commit"] = commit_id
     if retry_after is not None:
         headers["Retry-After"] = str(retry_after)
-    return JSONResponse({"error": message}, status_code=status, headers=headers)
+    return JSONResponse({"error": message, **(told or {})}, status_code=status, headers=headers)
 
 
 async def _domain_error(_request: Request, error: Exception) -> JSONResponse:
@@ -89,7 +97,8 @@ async def _domain_error(_request: Request, error: Exception) -> JSONResponse:
         _log.error("request failed", exc_info=error)
     message, remedy = getattr(error, "message", str(error)), getattr(error, "remedy", "")
     words = f"{message} ({remedy})" if remedy else message
-    return response(status, words, code=code, commit_id=getattr(error, "commit_id", ""))
+    told = {"kind": type(error).__name__, "message": message, "remedy": remedy}
+    return response(status, words, code=code, commit_id=getattr(error, "commit_id", ""), told=told)
 
 
 async def _malformed_request(_request: Request, error: Exception) -> JSONResponse:

@@ -143,6 +143,7 @@ def on_disk(home: Home, files: Iterable[File], *, names: Mapping[str, str]) -> I
     try:
         for file in files:
             target = directory / names[file.path]
+            target.parent.mkdir(parents=True, exist_ok=True)
             blob = home.blobs.local_path(file.sha256)
             if blob is not None:
                 target.symlink_to(blob.absolute())

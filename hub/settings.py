@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """`MIXHUB_HOME`, `MIXHUB_DATABASE_URL`, `MIXHUB_BLOBS_URL`, and what a server goes by.
+    """`MIXHUB_HOME`, `MIXHUB_DATABASE_URL`, `MIXHUB_BLOBS_URL`, `MIXHUB_URL`, and what a server goes by.
 
     The default home is self-contained: `mixhub.sqlite` and `blobs/` inside it. Either can be moved by URL
     (`postgresql+psycopg://...`, `s3://bucket/prefix`).
@@ -19,6 +19,10 @@ class Settings(BaseSettings):
     home: Path = Path("~/.mixhub")
     database_url: str = ""
     blobs_url: str = ""
+    url: str = ""
+    """Of a server that commands and the client act on, instead of on the home; empty: none."""
+    token: str = ""
+    """For that server; empty: what `mixhub login` or HF_TOKEN left."""
 
     public_url: str = ""
     """Of the server, as clients reach it, with a path prefix if there is one; empty: as the request says."""

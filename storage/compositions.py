@@ -52,6 +52,7 @@ class Ancestor:
 class Child:
     """A mix that was made from the adapter, under the name that its repo has now."""
 
+    repo_id: int
     full_name: str
     commit_id: str
     folder: str
@@ -138,8 +139,7 @@ def _ancestors(session: Session, revision_id: int, folder: str) -> tuple[Ancesto
 def _children(session: Session, revision_id: int, folder: str) -> tuple[Child, ...]:
     found = session.execute(
         select(
-            AccountRow.name, RepoRow.name, RevisionRow.commit_id, CompositionRow.folder, CompositionParentRow.weight,
-            RepoRow.deleted_at,
+            AccountRow.name, RepoRow, RevisionRow.commit_id, CompositionRow.folder, CompositionParentRow.weight,
         )
         .join(CompositionRow, CompositionRow.id == CompositionParentRow.composition_id)
         .join(RevisionRow, RevisionRow.id == CompositionRow.revision_id)
@@ -149,8 +149,8 @@ def _children(session: Session, revision_id: int, folder: str) -> tuple[Child, .
         .order_by(CompositionRow.id, CompositionParentRow.position)
     )  # fmt: skip
     return tuple(
-        Child(f"{account}/{repo}", commit_id, in_folder, weight, deleted_at is not None)
-        for account, repo, commit_id, in_folder, weight, deleted_at in found
+        Child(repo.id, f"{account}/{repo.name}", commit_id, in_folder, weight, repo.deleted_at is not None)
+        for account, repo, commit_id, in_folder, weight in found
     )
 
 

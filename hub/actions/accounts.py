@@ -157,5 +157,12 @@ def _listed(token: StoredToken) -> ListedToken:
     expired = token.expires_at is not None and token.expires_at <= utc_now()
     state = "revoked" if token.revoked_at else "expired" if expired else "valid"
     return ListedToken(
-        token.id, token.account, token.name, token.role, token.namespace, token.created_at, token.expires_at, state
+        token.id,
+        token.account,
+        token.name,
+        token.role,
+        token.namespace,
+        token.created_at.replace(microsecond=0),
+        token.expires_at,
+        state,
     )

@@ -104,6 +104,13 @@ def require_push(caller: Caller, repo: Repo, branch: str, *, as_pull_request: bo
     access.require(caller, repo, "write")
 
 
+def writable_repo(session: Session, caller: Caller, namespace: str, name: str) -> Repo:
+    """Raises RepoNotFound, SignInFirst or NotAllowed."""
+    repo = access.visible_repo(session, caller, namespace, name)
+    access.require(caller, repo, "write")
+    return repo
+
+
 def _check_proposal(session: Session, caller: Caller, repo: Repo, branch: str) -> None:
     """A pull request takes commits of its author, and of those who may write, while it is open."""
     if not branch.startswith(PREFIX) or caller.may(repo.account_id, "write"):

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from sqlalchemy.orm import Session
 
 from compose.errors import ComposeError
-from hub import access
 from hub.access import Caller
 from hub.actions.changes import Change
 from hub.base_lookup import FoundBase, facts_of
@@ -28,8 +27,9 @@ from hub.revision_content import (
     on_disk,
     refuse_bad_files,
 )
+from hub.seen_bases import base_named
 from hub.summary import CARD, card_data
-from storage import adapters, bases, revisions
+from storage import adapters, revisions
 from storage.repos import Repo
 from storage.revisions import File, Revision
 
@@ -65,7 +65,8 @@ def look(
             continue
         pair = {f"{folder}/{name}" if folder else name for name in (CONFIG, WEIGHTS)}
         owner = f"{repo.full_name}/{folder}" if folder else repo.full_name
-        base = _base_for(home, caller, base_name_of(home, tree, folder))
+        written = base_name_of(home, tree, folder)
+        base = base_named(home, caller, written) if written else None
         seen.folders[key] = inspect_folder(
             home, tree, folder, owner=owner, base=base, brought_both=pair <= brought and pair <= tree.keys()
         )
@@ -88,26 +89,6 @@ def _look_at_base(home: Home, repo: Repo, tree: Mapping[str, File], head: Revisi
         except ComposeError:
             return
     seen.base[digest] = FoundBase(repo.full_name, "repo", facts, None)
-
-
-def _base_for(home: Home, caller: Caller, name: str | None) -> FoundBase | None:
-    """The base that a name in a stranger's config means: one this hub knows and the caller may see; never a path."""
-    if not name:
-        return None
-    with home.read() as session:
-        known = bases.find_base(session, name)
-        if known is None or all(n.name != name for n in known.names):
-            return None
-        kind = next(n.kind for n in known.names if n.name == name)
-        if kind == "path":
-            return None
-        if kind == "repo":
-            namespace, _, repo = name.partition("/")
-            try:
-                access.visible_repo(session, caller, namespace, repo.partition("/")[0], follow=False)
-            except LookupError:
-                return None
-    return FoundBase(name, kind, known.facts, None)
 
 
 def _known_folders(session: Session, head: Revision, old: Mapping[str, File]) -> set[FolderKey]:

@@ -93,20 +93,23 @@ def compose(
     allow_unbound: bool = False,
     version: str = "",
     search: Mapping[str, Any] | None = None,
+    pinned_before: bool = False,
+    beside: Mapping[str, str] | None = None,
 ) -> Composed:
     """Mix `parts` and publish the result at `into` with its recipe and lineage. `search` says how the weights were
     found, and goes into the recipe. `initial` names folders of PiSSA or OLoRA adapters before training, by address.
+    `pinned_before` as for `pin_parts`. `beside` are text files to publish with the mix.
 
     Errors: an adapter that cannot be mixed, adapters of different or (without `allow_unbound`) unknown base models,
     shapes that differ; all differences are listed at once and nothing is published.
     """
     check_target(into)
-    pinned = with_initial(pin_parts(home, [part.address for part in parts]), initial or {})
+    pinned = with_initial(pin_parts(home, [part.address for part in parts], pinned_before=pinned_before), initial or {})
     fit = check_fit(pinned, allow_unbound=allow_unbound, method=method)
     notes = (*fit, *licence_notes(pinned))
     options = MixOptions(method, params or {}, dtype, max_rank, policies or {}, base)
     weights = [part.weight for part in parts]
-    done = mix(home, pinned, weights, into, options=options, version=version, search=search, notes=notes)
+    done = mix(home, pinned, weights, into, options=options, version=version, search=search, notes=notes, beside=beside)
     return replace(done, licences={part.name: part.facts.licence for part in pinned})
 
 

@@ -6,7 +6,7 @@ A crash before the transaction leaves only unused blobs, which `mixhub db gc` re
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,20 @@ from storage.revisions import File, Revision
 REGULAR_UP_TO = 10 * 2**20
 """Text files up to this many bytes are `regular` for Hugging Face clients; weights and larger files are `lfs`."""
 LFS_SUFFIXES = frozenset({".safetensors", ".gguf", ".npz", ".npy", ".msgpack", ".onnx", ".zip", ".gz", ".model"})
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """What may be said when publishing, besides where and what."""
+
+    base: str = ""
+    """The base model to bind the adapters to; empty: as their config says."""
+    version: str = ""
+    """Empty: the next one."""
+    message: str = ""
+    contract: UsageContract | None = None
+    replace_all: bool = False
+    """Nothing of the last revision stays."""
 
 
 @dataclass(frozen=True)
@@ -100,22 +114,51 @@ def publish(
     a version that is or was other content; then nothing of the repo has changed.
     """
     check_target(address)
-    number = _version_number(version)
+    version_number(version)
     found = collect_files(directory, into=address.folder, exclude=exclude)
-    names.check_paths(file.path for file in found)
     given_base = require_base(home, base) if isinstance(base, str) and base else base
-    given = contract or UsageContract()
-    inspected = _inspect(home, address, found, given_base, given)
-    own_base = None if inspected else _own_base(home, directory, address)
     with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
         if training_data is not None:
             found = with_training_rows(found, training_data, into=address.folder, scratch=Path(scratch))
-        blobs = [home.blobs.put_file(file.source) for file in found]
-    files = [_file(local, blob) for local, blob in zip(found, blobs, strict=True)]
+        return publish_files(
+            home, directory, found, address,
+            base=None if isinstance(given_base, str) else given_base,
+            options=PublishOptions(version=version, message=message, contract=contract, replace_all=replace_all),
+            look_up=(lambda name: find_base(home, name)) if given_base == "" else None,
+            store=lambda file: home.blobs.put_file(file.source),
+            composition=composition,
+        )  # fmt: skip
+
+
+def publish_files(
+    home: Home,
+    directory: Path,
+    found: Sequence[LocalFile],
+    address: Address,
+    *,
+    base: FoundBase | None,
+    options: PublishOptions,
+    look_up: Callable[[str], FoundBase | None] | None,
+    store: Callable[[LocalFile], StoredBlob],
+    composition: Composition | None = None,
+) -> Published:
+    """As `publish`, for files of `directory` that somebody else has chosen, and stores in the blobs.
+
+    Where there is no `base`, `look_up` finds the one that an adapter's config names; None leaves adapters unbound.
+    """
+    number = version_number(options.version)
+    names.check_paths(file.path for file in found)
+    given = options.contract or UsageContract()
+    inspected = _inspect(address, found, base, look_up, given)
+    own_base = None if inspected else _own_base(home, directory, address)
+    blobs = [store(file) for file in found]
+    files = [as_file(local, blob) for local, blob in zip(found, blobs, strict=True)]
     card = None if address.folder else card_data(directory)
-    upload = _Upload(address, tuple(files), tuple(blobs), inspected, own_base, given, composition, replace_all, card)
+    upload = _Upload(
+        address, tuple(files), tuple(blobs), inspected, own_base, given, composition, options.replace_all, card
+    )
     with home.write() as session:
-        return _commit(session, home, upload, number=number, message=message)
+        return _commit(session, home, upload, number=number, message=options.message)
 
 
 def check_target(address: Address) -> None:
@@ -144,10 +187,10 @@ class _Upload:
 
 
 def _inspect(
-    home: Home,
     address: Address,
     files: Sequence[LocalFile],
-    given_base: str | FoundBase | None,
+    given_base: FoundBase | None,
+    look_up: Callable[[str], FoundBase | None] | None,
     contract: UsageContract,
 ) -> tuple[Inspected, ...]:
     """Every adapter among the files. Nothing is stored yet."""
@@ -163,9 +206,9 @@ def _inspect(
             raise BadUpload(
                 f"{place} would be an adapter without its {WEIGHTS}", remedy=f"exclude its {ADAPTER_CONFIG} as well"
             )
-        base = given_base if isinstance(given_base, FoundBase) else None
-        if given_base == "" and (written := read_config(file.source, owner=str(place)).base_model):
-            base = find_base(home, written)
+        base = given_base
+        if base is None and look_up and (written := read_config(file.source, owner=str(place)).base_model):
+            base = look_up(written)
         read_training_rows(directory, owner=str(place))  # refused now rather than when somebody searches with it
         inspected.append(inspect_adapter(directory, folder=place.folder, name=str(place), base=base, given=contract))
     return tuple(inspected)
@@ -178,7 +221,7 @@ def _own_base(home: Home, directory: Path, address: Address) -> FoundBase | None
     return replace(require_base(home, str(directory.resolve())), name=address.adapter_id, kind="repo")
 
 
-def _file(local: LocalFile, blob: StoredBlob) -> File:
+def as_file(local: LocalFile, blob: StoredBlob) -> File:
     large = blob.size > REGULAR_UP_TO or local.source.suffix.lower() in LFS_SUFFIXES
     return File(local.path, blob.size, blob.sha256, blob.git_sha1, "lfs" if large else "regular")
 
@@ -252,7 +295,8 @@ def _give_version(session: Session, repo: Repo, revision: Revision, number: int 
         raise
 
 
-def _version_number(version: str) -> int | None:
+def version_number(version: str) -> int | None:
+    """The number of `v7`, or None where none is asked for. Raises UsageError."""
     if not version:
         return None
     number = names.version_number(version if version.startswith("v") else f"v{version}")

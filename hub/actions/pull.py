@@ -39,7 +39,7 @@ def pull(home: Home, address: Address, to: Path | None = None, *, force: bool = 
         pinned = locate(session, address)
     directory = to or Path((address.folder or address.repo).rpartition("/")[2])
     targets = {_relative(pinned, file.path): file for file in pinned.own_files}
-    _refuse_overwriting(directory, list(targets), force=force)
+    refuse_overwriting(directory, list(targets), force=force)
     for path, file in targets.items():
         target = directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def _relative(pinned: Pinned, path: str) -> str:
     return path.removeprefix(f"{pinned.folder}/") if pinned.folder else path
 
 
-def _refuse_overwriting(directory: Path, paths: list[str], *, force: bool) -> None:
+def refuse_overwriting(directory: Path, paths: list[str], *, force: bool) -> None:
     """With `force` files may be overwritten, but a folder never by a file, nor a file by a folder."""
     if directory.exists() and not directory.is_dir():
         raise WouldOverwrite(f"'{directory}' is a file", remedy="give another folder")

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from compose.contributions import Explanation, explain
 from compose.errors import SearchError
@@ -40,6 +40,15 @@ from hub.training_overlap import overlap_notes, overlaps
 from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import searches
 from storage.searches import PinnedAdapter
+
+
+class Mixer(Protocol):
+    """Makes and publishes the mix that a search has found; `mix` does so in the home."""
+
+    def __call__(
+        self, home: Home, parts: Sequence[PinnedPart], weights: Sequence[float], into: Address, *,
+        options: MixOptions, search: Mapping[str, Any], notes: Sequence[str], beside: Mapping[str, str],
+    ) -> Composed: ...  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -133,19 +142,20 @@ def new_plan(
     chat_template: str = "",
     limit: int | None = None,
     options: SearchOptions | None = None,
+    names: Sequence[str] = (),
 ) -> SearchPlan:
     """Pin the adapters, read the examples, find the base model, and check that all of it fits together.
 
     The base is `base`, or the one that the adapters are bound to; `template` and `chat_template` win over the usage
     contracts of the adapters (`hub.search_usage`). `examples` may be a task of lm-evaluation-harness (.yaml), which
-    brings its own prompts and, in place of the loss, its metric; `limit` takes the first rows only. Errors say which
-    adapter, line or base is wrong.
+    brings its own prompts and, in place of the loss, its metric; `limit` takes the first rows only. `names` says what
+    to call the adapters; by default as the addresses are written. Errors say which adapter, line or base is wrong.
     """
     if into is not None:
         check_target(into)
     chosen = options or SearchOptions()
-    _check_options(chosen, [str(address) for address in addresses])
-    parts = tuple(pin_parts(home, addresses))
+    _check_options(chosen, names or [str(address) for address in addresses])
+    parts = tuple(pin_parts(home, addresses, names=names))
     notes = check_fit(parts, allow_unbound=allow_unbound)
     source = read_source(examples, chosen.objective, chosen.max_new_tokens, limit=limit)
     chosen = replace(chosen, objective=source.objective, max_new_tokens=source.max_new_tokens)
@@ -236,6 +246,7 @@ def run(
     on_batch: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     ray: RaySetup | None = None,
+    mixer: Mixer = mix,
 ) -> SearchDone:
     """Score and store trials until the budget is used or Ctrl-C, then publish the best mix if `plan.into` is given.
 
@@ -243,6 +254,7 @@ def run(
     `on_start` is told before anything slow begins: a search that is killed can be resumed as well. `stop` is asked
     after loading and after every batch, for a Ctrl-C whose KeyboardInterrupt was lost; once it is true, any error is
     taken for its consequence and raised as KeyboardInterrupt. `ray`: score in actors there; the trials are the same.
+    `mixer` makes the mix and publishes it.
     """
     began = time.perf_counter()
     row = _start(home, plan)
@@ -264,7 +276,7 @@ def run(
         if not result.stopped:
             explanation, front = _explain(scorer, result), tradeoffs_of(scorer, result)
             recorder.check()
-            composed = _publish(home, row.uuid, plan, result)
+            composed = _publish(home, row.uuid, plan, result, mixer)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt) or stop()
         with home.write() as session:
@@ -293,7 +305,7 @@ def searched(
     )  # fmt: skip
 
 
-def finish(home: Home, plan: SearchPlan) -> SearchDone:
+def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
     """End a stopped or killed search with the best of its stored trials, and publish that; nothing is scored.
 
     `plan` is that of `stored_plan`. `SearchError` when too little was scored; the search can be resumed then.
@@ -305,7 +317,7 @@ def finish(home: Home, plan: SearchPlan) -> SearchDone:
         seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
     )  # fmt: skip
     row = _start(home, plan)
-    composed = _publish(home, row.uuid, plan, result)
+    composed = _publish(home, row.uuid, plan, result, mixer)
     with home.write() as session:
         searches.end(session, row, status="finished", result=_outcome(result, None, composed))
     return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began)
@@ -419,7 +431,7 @@ def _explain(scorer: Any, result: SearchResult) -> Explanation:
     return explain(scorer, result.weights, compared=compared)
 
 
-def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult) -> Composed | None:
+def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixer: Mixer) -> Composed | None:
     """Parts with weight 0 are not part of the mix. Nothing is published when the base alone was best. Every trial is
     published beside it; the examples are not, only their digest."""
     used = [(part, weight) for part, weight in zip(plan.parts, result.weights, strict=True) if weight != 0]
@@ -448,7 +460,7 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult) -> C
         "training_overlap": overlaps(plan.parts, plan.examples),
         "versions": {name: version(name) for name in ("nevergrad", "numpy", "transformers")},
     }
-    return mix(
+    return mixer(
         home, [part for part, _ in used], [weight for _, weight in used], plan.into,
         options=MixOptions(plan.options.method, plan.options.merge_params(), base=str(plan.base.directory or "")),
         search=found, notes=plan.notes, beside={TRIALS_FILE: trials},

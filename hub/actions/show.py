@@ -7,12 +7,15 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from hub.actions.find import base_names
+from hub import access
+from hub.access import Caller
 from hub.address import Address
 from hub.home import Home
 from hub.locate import Pinned, adapter_folders, locate
-from storage import adapters, aliases, bases, compositions, versions
+from hub.seen_bases import base_for, names_of, shown_names
+from storage import adapters, aliases, compositions, repos, versions
 from storage.adapters import AdapterFacts, Module
+from storage.errors import NotFound
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Relative:
     """A parent of a mix, or a mix made from this adapter."""
 
     address: str
+    """`(private)`, without a commit, for a parent that the caller may not see."""
     commit_id: str
     weight: float
 
@@ -51,8 +55,12 @@ class Shown:
         return asdict(self)
 
 
-def show(home: Home, address: Address) -> Shown:
-    """`NotFound` where the address names nothing. Without an adapter, what is there instead."""
+def show(home: Home, address: Address, *, caller: Caller | None = None) -> Shown:
+    """`NotFound` where the address names nothing. Without an adapter, what is there instead.
+
+    `caller` is who asks a server and may see the repo; of its relatives they are told what they may see. None: without
+    a server.
+    """
     with home.read() as session:
         pinned = locate(session, address)
         facts = adapters.facts_of(session, pinned.revision, address.folder)
@@ -61,23 +69,43 @@ def show(home: Home, address: Address) -> Shown:
         return Shown(
             address=str(address),
             commit_id=pinned.revision.commit_id,
-            facts={**_revision_facts(pinned), **(_facts(session, facts) if facts else _other(session, pinned))},
+            facts={
+                **_revision_facts(pinned),
+                **(_facts(session, facts, caller) if facts else _other(session, pinned, caller)),
+            },
             versions=_versions(session, pinned),
             method=made_of.method if made_of else None,
-            parents=tuple(_parent(a.parent) for a in lineage.ancestors if a.depth == 1),
-            ancestors=tuple(_parent(a.parent) for a in lineage.ancestors if a.depth > 1),
+            parents=tuple(_parent(session, a.parent, caller) for a in lineage.ancestors if a.depth == 1),
+            ancestors=tuple(_parent(session, a.parent, caller) for a in lineage.ancestors if a.depth > 1),
             children=tuple(
                 Relative(_join(c.full_name, c.folder) + (" (deleted)" if c.deleted else ""), c.commit_id, c.weight)
                 for c in lineage.children
+                if _sees(session, caller, c.repo_id)
             ),
             modules=facts.modules if facts else (),
         )
 
 
+def show_composition(home: Home, address: Address, *, caller: Caller | None = None) -> dict[str, object]:
+    """How the mix at `address` was made: method, parents, recipe. `NotFound` where it was not mixed here."""
+    with home.read() as session:
+        pinned = locate(session, address)
+        made_of = compositions.composition_of(session, pinned.revision.id, address.folder)
+        if made_of is None:
+            raise NotFound(f"{address} is no mix", remedy=f"mixhub show {address.adapter_id}")
+        return {
+            "address": str(address),
+            "commit": pinned.revision.commit_id,
+            "method": made_of.method,
+            "parents": [asdict(_parent(session, parent, caller)) for parent in made_of.parents],
+            "recipe": dict(made_of.recipe),
+        }
+
+
 def _revision_facts(pinned: Pinned) -> dict[str, object]:
     revision = pinned.revision
     return {
-        "created": revision.created_at,
+        "created": revision.created_at.replace(microsecond=0),
         "message": revision.title,
         "state": None if revision.state == "ok" else f"{revision.state}: {revision.reason}",
         "files": ", ".join(f.path for f in pinned.own_files[:12]) + (" ..." if len(pinned.own_files) > 12 else ""),
@@ -85,14 +113,14 @@ def _revision_facts(pinned: Pinned) -> dict[str, object]:
     }
 
 
-def _facts(session: Session, facts: AdapterFacts) -> dict[str, object]:
+def _facts(session: Session, facts: AdapterFacts, caller: Caller | None) -> dict[str, object]:
     ranks = sorted(set(facts.ranks.values()))
     usage = facts.usage
     matched = None
     if facts.modules_matched is not None:
         matched = f"{facts.modules_matched} of {len(facts.modules)} modules exist in it with fitting shapes"
     return {
-        "base": base_names(session).get(facts.base_identity or "", "unbound"),
+        "base": shown_names(session, caller, [facts.base_identity]).get(facts.base_identity or "", "unbound"),
         "base as written": facts.base_model_name,
         "base revision": facts.base_model_revision,
         "base identity": facts.base_identity,
@@ -123,14 +151,14 @@ def _tags(facts: AdapterFacts, kind: str) -> str:
     return ", ".join(f"{t.name} {t.value}" if t.value else t.name for t in facts.tags if t.kind == kind)
 
 
-def _other(session: Session, pinned: Pinned) -> dict[str, object]:
+def _other(session: Session, pinned: Pinned, caller: Caller | None) -> dict[str, object]:
     """No adapter right here: a base model, or a folder above adapters."""
     folders = adapter_folders(pinned.own_files)
-    known = bases.find_base(session, pinned.address.adapter_id)
+    known = base_for(session, caller, pinned.address.adapter_id)
     return {
         "holds": "a base model" if known else "no adapter in this folder itself",
         "base identity": known.identity if known else None,
-        "known as": ", ".join(n.name for n in known.names) if known else None,
+        "known as": ", ".join(n.name for n in names_of(session, caller, known)) if known else None,
         "parameters": f"{known.facts.parameter_count:,}" if known else None,
         "adapters": ", ".join(f"{pinned.address.repo_id}/{f}" if f else pinned.address.repo_id for f in folders),
     }
@@ -141,12 +169,18 @@ def _versions(session: Session, pinned: Pinned) -> tuple[ShownVersion, ...]:
     for alias, commit_id in aliases.every(session, pinned.repo).items():
         named.setdefault(commit_id, []).append(alias)
     return tuple(
-        ShownVersion(v.name, v.commit_id, ", ".join(named.get(v.commit_id, ())), v.given_at)
+        ShownVersion(v.name, v.commit_id, ", ".join(named.get(v.commit_id, ())), v.given_at.replace(microsecond=0))
         for v in versions.every(session, pinned.repo)
     )
 
 
-def _parent(parent: compositions.Parent) -> Relative:
+def _sees(session: Session, caller: Caller | None, repo_id: int) -> bool:
+    return caller is None or access.sees(caller, repos.by_id(session, repo_id))
+
+
+def _parent(session: Session, parent: compositions.Parent, caller: Caller | None) -> Relative:
+    if not _sees(session, caller, parent.repo_id):
+        return Relative("(private)", "", parent.weight)
     return Relative(_join(parent.full_name, parent.folder), parent.commit_id, parent.weight)
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from hub.api import adapters, aliases, compositions
+from hub.api import adapters, aliases, bases, compositions, repos
 
 
 class Refused(BaseModel):
     """What every refusal says; the headers X-Error-Message and X-Error-Code say it too."""
 
-    error: str
+    error: str = Field(examples=["There is no repo team/sql, or you may not see it."])
+    kind: str = Field(default="", description="which error it is; empty for those of the framework")
+    message: str = Field(default="", description="the words without the remedy")
+    remedy: str = Field(default="", description="the next command or option to try")
 
 
 _WORDS = {
@@ -29,5 +32,5 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 router = APIRouter(responses=RESPONSES)
-for part in (adapters.router, compositions.router, aliases.router):
+for part in (adapters.router, compositions.router, repos.router, aliases.router, bases.router):
     router.include_router(part)

@@ -7,15 +7,13 @@ from typing import Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
-from sqlalchemy.orm import Session
 
 from hub import access
-from hub.access import Caller
-from hub.hf.found import revision_of
+from hub.actions import aliases as alias_actions
+from hub.actions.aliases import Move
+from hub.address import Address
 from hub.server import CallerDep, ServerDep
-from storage import alias_protection, aliases
-from storage.aliases import AliasEvent
-from storage.repos import Repo
+from storage import aliases
 
 router = APIRouter(prefix="/api/v1/repos/{ns:quoted}/{name:quoted}/aliases", tags=["aliases"])
 
@@ -34,6 +32,7 @@ class Event(BaseModel):
     alias: str = Field(examples=["prod"])
     seq: int
     action: str = Field(examples=["promote"])
+    label: str = Field(description="the version of the commit, or the start of its id", examples=["v7"])
     commit: str
     actor: str
     at: datetime
@@ -46,48 +45,41 @@ def list_aliases(ns: str, name: str, server: ServerDep, caller: CallerDep) -> di
         return aliases.every(session, access.visible_repo(session, caller, ns, name))
 
 
+@router.get("/history")
+def whole_history(ns: str, name: str, server: ServerDep, caller: CallerDep) -> list[Event]:
+    """Of all aliases of the repo, each oldest first."""
+    return [_event(one) for one in alias_actions.history(server.home, Address(ns, name), caller=caller)]
+
+
 @router.get("/{alias:quoted}/history")
 def history(ns: str, name: str, alias: str, server: ServerDep, caller: CallerDep) -> list[Event]:
     """Oldest first."""
-    with server.home.read() as session:
-        repo = access.visible_repo(session, caller, ns, name)
-        return [_event(one) for one in aliases.history(session, repo, alias)]
+    return [_event(one) for one in alias_actions.history(server.home, Address(ns, name), alias, caller=caller)]
 
 
 @router.post("/{alias:quoted}/promote")
 def promote(ns: str, name: str, alias: str, body: Promotion, server: ServerDep, caller: CallerDep) -> Event:
     """Let the alias name a revision; it is made if it is new."""
-    with server.home.write() as session:
-        repo = _movable(session, caller, ns, name, alias)
-        revision = revision_of(session, repo, body.revision)
-        return _event(aliases.promote(session, repo, revision, alias, actor=caller.name))
+    return _event(
+        alias_actions.promote(server.home, Address(ns, name, "", body.revision), alias, caller=caller)
+    )  # fmt: skip
 
 
 @router.post("/{alias:quoted}/rollback")
 def rollback(ns: str, name: str, alias: str, server: ServerDep, caller: CallerDep) -> Event:
     """Undo the latest promotion that is still in effect."""
-    with server.home.write() as session:
-        repo = _movable(session, caller, ns, name, alias)
-        return _event(aliases.rollback(session, repo, alias, actor=caller.name))
+    return _event(alias_actions.rollback(server.home, Address(ns, name), alias, caller=caller))
 
 
 @router.put("/{alias:quoted}/protection")
 def protect(ns: str, name: str, alias: str, body: Protection, server: ServerDep, caller: CallerDep) -> dict[str, str]:
     """The least role that may move the alias from now on."""
-    with server.home.write() as session:
-        repo = access.visible_repo(session, caller, ns, name)
-        access.require(caller, repo, "admin")
-        alias_protection.protect(session, repo, alias, body.role)
+    alias_actions.protect(server.home, Address(ns, name), alias, body.role, caller=caller)
     return {"alias": alias, "role": body.role}
 
 
-def _movable(session: Session, caller: Caller, ns: str, name: str, alias: str) -> Repo:
-    repo = access.visible_repo(session, caller, ns, name)
-    access.require(caller, repo, alias_protection.role_for(session, repo, alias))
-    return repo
-
-
-def _event(one: AliasEvent) -> Event:
+def _event(move: Move) -> Event:
     return Event(
-        alias=one.alias, seq=one.seq, action=one.action, commit=one.commit_id, actor=one.actor, at=one.created_at
-    )
+        alias=move.alias, seq=move.seq, action=move.action, label=move.label, commit=move.commit_id, actor=move.actor,
+        at=move.created_at,
+    )  # fmt: skip

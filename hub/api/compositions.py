@@ -2,102 +2,141 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal
+import json
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from hub import access
-from hub.access import Caller
-from hub.actions import repos as repo_actions
-from hub.actions.compose import Part, compose
-from hub.address import Address, parse_address
+from hub.actions.compose import MixOptions, Part
+from hub.actions.compose_for import MixRequest, check_target, compose_for
+from hub.actions.show import Relative, show_composition
+from hub.address import parse_address
 from hub.api.method_schema import describe_options, list_methods
-from hub.errors import RepoNotFound
-from hub.home import Home
-from hub.locate import locate_adapter
+from hub.api.words import FolderWord, RevisionWord, address_of
 from hub.server import CallerDep, ServerDep
-from storage import adapters, repos
+from hub.trials_file import TRIALS_FILE
 
 router = APIRouter(prefix="/api/v1/compositions", tags=["compositions"])
+
+MAX_JSON = 1_000_000
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _not_huge(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    if value is not None and len(json.dumps(value)) > MAX_JSON:
+        raise ValueError(f"has more than {MAX_JSON} bytes")
+    return value
+
+
+Document = Annotated[dict[str, Any] | None, AfterValidator(_not_huge)]
 
 
 class PartOf(BaseModel):
     address: str = Field(max_length=512, examples=["team/upper@v1"])
-    weight: float = Field(allow_inf_nan=False, examples=[0.6])
+    weight: Number | Annotated[dict[str, Number], Field(max_length=1000)] = Field(
+        description="a number, or numbers by globs over modules, the last of them `*`", examples=[0.6]
+    )
 
 
 class Plan(BaseModel):
-    """What to mix, and where the result goes."""
+    """What to mix, and where the result goes: `parts` with weights, or a `recipe` to remake bit for bit."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "into": "team/mix",
+                    "parts": [{"address": "team/upper@v1", "weight": 0.6}, {"address": "team/rotl", "weight": -0.3}],
+                }
+            ]
+        }
+    )
 
     into: str = Field(max_length=512, examples=["team/mix"])
-    parts: list[PartOf] = Field(min_length=1, max_length=1000)
+    parts: list[PartOf] = Field(default_factory=list, max_length=1000)
+    recipe: Document = Field(default=None, description="the content of mixhub_recipe.json; then no parts")
     method: str = Field(default="lorahub", max_length=64, json_schema_extra=list_methods)
     params: dict[str, bool | int | float | str | None] = Field(
         default_factory=dict, examples=[{"fold": "balanced"}], json_schema_extra=describe_options
     )
+    dtype: str = Field(default="", max_length=32)
+    max_rank: int | None = Field(default=None, ge=1, le=1_000_000)
+    policies: dict[str, str] = Field(default_factory=dict, examples=[{"modules_to_save": "drop"}])
+    base: str = Field(default="", max_length=512, description="address of a base model here, where one is needed")
     allow_unbound: bool = False
+    pinned: bool = Field(
+        default=False,
+        description="the addresses hold commit ids that were read earlier; repos deleted since serve their readers",
+    )
+    version: str = Field(default="", max_length=32, examples=["v3"])
+    search: Document = Field(default=None, description="how the weights were found; it goes into the recipe")
+    trials: str = Field(default="", max_length=16 << 20, description="of the search, for mixhub_trials.jsonl")
     visibility: Literal["public", "private"] = Field(default="private", description="of a repo that is made for it")
 
 
 class Mixed(BaseModel):
-    address: str
+    address: str = Field(examples=["team/mix@v1"])
     commit: str
     version: str
     created: bool = Field(description="false: the repo has this very content already")
+    versioned: bool = Field(description="a version was given")
+    adapters: list[str] = Field(description="the folders that hold adapters")
     method: str
+    parts: list[PartOf]
     retained_energy: float | None
+    gauge_affinity: float | None
     licences: list[str] = Field(description="of the parts")
     notes: list[str]
+
+
+class Target(BaseModel):
+    into: str = Field(max_length=512, examples=["team/mix"])
+
+
+class TargetFound(BaseModel):
+    is_new: bool = Field(description="the repo would be made with the mix")
+
+
+class Made(BaseModel):
+    """How a mix was made."""
+
+    address: str = Field(examples=["team/mix@v1"])
+    commit: str
+    method: str
+    parents: list[Relative]
+    recipe: dict[str, Any] = Field(description="the content of mixhub_recipe.json, which remakes it")
 
 
 @router.post("", status_code=201)
 def create(plan: Plan, server: ServerDep, caller: CallerDep) -> Mixed:
     """Each part is pinned to the revision that its address names now."""
-    parts = [Part(parse_address(part.address), part.weight) for part in plan.parts]
-    into = parse_address(plan.into)
-    _check_parts(server.home, caller, parts)
-    is_new = _check_target(server.home, caller, into)
-    home = replace(server.home, account=caller.name)
-    done = compose(home, parts, into, method=plan.method, params=plan.params, allow_unbound=plan.allow_unbound)
-    if is_new and plan.visibility == "public":
-        _open(server.home, into)
-    return Mixed(
-        address=str(done.published.address), commit=done.published.commit_id, version=done.published.version,
-        created=done.published.created, method=done.method, retained_energy=done.retained_energy,
-        licences=_licences(server.home, parts), notes=list(done.notes),
-    )  # fmt: skip
+    request = MixRequest(
+        into=parse_address(plan.into),
+        parts=[Part(parse_address(part.address), part.weight) for part in plan.parts],
+        recipe=plan.recipe,
+        options=MixOptions(plan.method, plan.params, plan.dtype, plan.max_rank, plan.policies, plan.base),
+        allow_unbound=plan.allow_unbound,
+        version=plan.version,
+        search=plan.search,
+        public=plan.visibility == "public",
+        pinned_before=plan.pinned,
+        beside={TRIALS_FILE: plan.trials} if plan.trials else {},
+    )
+    made = compose_for(server.home, caller, request)
+    return Mixed.model_validate({**made.done.as_dict(), "licences": made.licences})
 
 
-def _check_parts(home: Home, caller: Caller, parts: list[Part]) -> None:
-    with home.read() as session:
-        for part in parts:
-            repo = access.visible_repo(session, caller, part.address.namespace, part.address.repo, follow=False)
-            access.require_files(session, caller, repo)
+@router.post("/target")
+def target(target: Target, server: ServerDep, caller: CallerDep) -> TargetFound:
+    """Whether a mix could go there, to be asked before a search is begun: refused as the mix would be."""
+    return TargetFound(is_new=check_target(server.home, caller, parse_address(target.into)))
 
 
-def _check_target(home: Home, caller: Caller, into: Address) -> bool:
-    """Whether the repo is new: then it is made with the mix, not before. Raises NotAllowed or SignInFirst."""
-    with home.read() as session:
-        try:
-            repo = access.visible_repo(session, caller, into.namespace, into.repo, follow=False)
-        except RepoNotFound:
-            repo_actions.require_namespace(session, caller, into.namespace)
-            return True
-        access.require(caller, repo, "write")
-        return False
-
-
-def _open(home: Home, into: Address) -> None:
-    """Show a repo that was made for the mix to everybody."""
-    with home.write() as session:
-        repo = repos.find(session, into.namespace, into.repo)
-        repos.set_access(session, repo, visibility="public", gated=repo.gated)
-
-
-def _licences(home: Home, parts: list[Part]) -> list[str]:
-    with home.read() as session:
-        pinned = [locate_adapter(session, part.address) for part in parts]
-        facts = [adapters.facts_of(session, one.revision, one.folder) for one in pinned]
-    return sorted({one.licence for one in facts if one is not None and one.licence})
+@router.get("/{ns:quoted}/{name:quoted}")
+def get(
+    ns: str, name: str, server: ServerDep, caller: CallerDep, revision: RevisionWord = "", folder: FolderWord = ""
+) -> Made:
+    """The parents and the recipe of a mix."""
+    address = address_of(server, caller, ns, name, folder, revision, files=True)
+    return Made.model_validate(show_composition(server.home, address, caller=caller))

@@ -8,8 +8,8 @@ import typer
 
 from hub.actions import accounts as account_actions
 from hub.cli.output import JsonOption, Output, table
+from hub.cli.target import own_home
 from hub.home import open_home
-from hub.settings import Settings
 
 users = typer.Typer(no_args_is_help=True, help="People who may sign in.")
 orgs = typer.Typer(no_args_is_help=True, help="Organisations: namespaces that people share.")
@@ -34,7 +34,7 @@ def create_user(
 ) -> None:
     """Make an account. It signs in with a token: mixhub token create --user NAME"""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
+    with open_home(own_home("user")) as home:
         made = account_actions.create_user(home, name, is_admin=admin)
     out.result({"name": made.name, "is_admin": made.is_admin}, f"made {made.name}")
 
@@ -48,7 +48,7 @@ def adopt(
 ) -> None:
     """Hand a namespace that was published without a server over to a user."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
+    with open_home(own_home("user")) as home:
         handed = account_actions.adopt(home, namespace, user=user)
     out.result({"namespace": handed.name, "owner": user}, f"{handed.name} belongs to {user}")
 
@@ -62,7 +62,7 @@ def create_org(
 ) -> None:
     """Make an organisation."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
+    with open_home(own_home("org")) as home:
         made = account_actions.create_org(home, name, owner=owner)
     out.result({"name": made.name, "owner": owner}, f"made {made.name}")
 
@@ -73,7 +73,7 @@ def add_member(
 ) -> None:
     """Make an account a member, or change its role."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
+    with open_home(own_home("org")) as home:
         account_actions.put_member(home, org, user=user, role=role)
     out.result({"org": org, "user": user, "role": role}, f"{user} has the role {role} in {org}")
 
@@ -84,7 +84,7 @@ def remove_member(
 ) -> None:  # fmt: skip
     """End a membership."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
+    with open_home(own_home("org")) as home:
         account_actions.put_member(home, org, user=user, role=None)
     out.result({"org": org, "user": user, "role": None}, f"{user} is no member of {org} any more")
 
@@ -101,7 +101,7 @@ def create_token(
 ) -> None:
     """Make a token, printed once and alone: TOKEN=$(mixhub token create --user ann --role write)"""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
+    with open_home(own_home("token")) as home:
         made = account_actions.create_token(home, user, role=role, name=name, namespace=namespace, days=days)
     data = {"token": made.token, "id": made.stored.id, "account": user, "role": role, "namespace": namespace or None}
     out.result(data, made.token)
@@ -113,7 +113,7 @@ def list_tokens(
 ) -> None:
     """All tokens, without their secret."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
+    with open_home(own_home("token")) as home:
         found = account_actions.list_tokens(home, user)
     rows = [(t.id, t.account, t.name, t.role, t.namespace, t.created_at, t.state) for t in found]
     columns = ("id", "account", "name", "role", "namespace", "created", "state")
@@ -124,6 +124,6 @@ def list_tokens(
 def revoke_token(token_id: Annotated[int, typer.Argument(metavar="ID")], *, as_json: JsonOption = False) -> None:
     """Refuse a token from now on."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
+    with open_home(own_home("token")) as home:
         gone = account_actions.revoke_token(home, token_id)
     out.result(gone.as_dict(), f"token {gone.id} of {gone.account} is revoked")

@@ -8,19 +8,12 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from compose.examples import read_examples
-from hub.actions import delete as delete_action
-from hub.actions import find as find_action
-from hub.actions import publish as publish_action
-from hub.actions import pull as pull_action
-from hub.actions import show as show_action
 from hub.address import parse_address
 from hub.card_facts import UsageContract
 from hub.cli.output import JsonOption, Output, facts_lines, table
+from hub.cli.target import open_hub
 from hub.contract_options import read_contract
 from hub.errors import UsageError
-from hub.home import open_home
-from hub.settings import Settings
 
 AddressArgument = Annotated[str, typer.Argument(metavar="NS/NAME[/FOLDER][@REV]", help="An adapter's address.")]
 
@@ -61,18 +54,17 @@ def publish(
     contract: UsageContract = read_contract(
         prompt_template=prompt_template, labels=labels, stop=stop, suggested_weight=suggested_weight
     )
-    with open_home(Settings()) as home:
-        done = publish_action.publish(
-            home,
+    with open_hub() as hub:
+        done = hub.publish(
             directory,
-            parse_address(address),
+            address,
             base=base,
             version=version,
             message=message,
             exclude=exclude or (),
             contract=contract,
-            replace_all=replace,
-            training_data=read_examples(training_data) if training_data else None,
+            replace=replace,
+            training_data=training_data,
         )
     for note in done.notes:
         out.warn(note)
@@ -89,8 +81,8 @@ def pull(
 ) -> None:
     """Copy the files of a revision, byte for byte, to DIR or to the current folder's name/."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
-        done = pull_action.pull(home, parse_address(address), to, force=force)
+    with open_hub() as hub:
+        done = hub.pull(address, to, force=force)
     out.result(done.as_dict(), f"{done.directory}  [dim]{done.address} {done.commit_id[:12]}[/]")
 
 
@@ -104,10 +96,10 @@ def list_adapters(
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """List the adapters in this home, each folder of a repo by itself, newest revision of main."""
+    """List the adapters that there are, each folder of a repo by itself, newest revision of main."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
-        found = find_action.find(home, text=text, base=base, task=task, tag=tag, namespace=namespace, limit=limit)
+    with open_hub() as hub:
+        found = hub.find(text, base=base, task=task, tag=tag, namespace=namespace, limit=limit)
     rows = [(a.address, a.version, a.base or "unbound", a.peft_type, a.rank, a.task, a.state) for a in found]
     columns = ("adapter", "version", "base", "type", "rank", "task", "state")
     out.result([a.as_dict() for a in found], table("", columns, rows, right=("rank",)))
@@ -118,8 +110,8 @@ def list_adapters(
 def show(address: AddressArgument, *, as_json: JsonOption = False) -> None:
     """Facts, versions, lineage and the table of modules of one adapter."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
-        shown = show_action.show(home, parse_address(address))
+    with open_hub() as hub:
+        shown = hub.show(address)
     text: list[RenderableType] = [f"[bold]{shown.address}[/]  [dim]{shown.commit_id}[/]", facts_lines(shown.facts)]
     if shown.versions:
         versions = [(v.name, v.commit_id[:12], v.aliases, v.created_at) for v in shown.versions]
@@ -153,6 +145,6 @@ def delete(
         raise UsageError(f"deleting {target} needs a yes, and --json cannot ask", remedy="add --yes")
     if not yes:
         typer.confirm(f"Delete {target}?", abort=True, err=True)
-    with open_home(Settings()) as home:
-        done = delete_action.delete(home, target, force=force)
+    with open_hub() as hub:
+        done = hub.delete(address, force=force)
     out.result(done.as_dict(), done.sentence)

@@ -6,11 +6,8 @@ from typing import Annotated
 
 import typer
 
-from hub.actions import aliases as alias_actions
-from hub.address import parse_address
 from hub.cli.output import JsonOption, Output, table
-from hub.home import open_home
-from hub.settings import Settings
+from hub.cli.target import open_hub
 
 RepoArgument = Annotated[str, typer.Argument(metavar="NS/NAME", help="A repo's address.")]
 
@@ -30,16 +27,16 @@ def promote(
 ) -> None:
     """Point an alias at a revision: mixhub promote team/sql@v7 prod"""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
-        move = alias_actions.promote(home, parse_address(address), alias)
+    with open_hub() as hub:
+        move = hub.promote(address, alias)
     out.result(move.as_dict(), f"{move.alias} -> {move.label}")
 
 
 def rollback(address: RepoArgument, alias: Annotated[str, typer.Argument()], *, as_json: JsonOption = False) -> None:
     """Point an alias back at what it named before its last promotion."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
-        move = alias_actions.rollback(home, parse_address(address), alias)
+    with open_hub() as hub:
+        move = hub.rollback(address, alias)
     out.result(move.as_dict(), f"{move.alias} -> {move.label}")
 
 
@@ -51,8 +48,8 @@ def history(
 ) -> None:
     """Every move of a repo's aliases, oldest first."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
-        moves = alias_actions.history(home, parse_address(address), alias)
+    with open_hub() as hub:
+        moves = hub.history(address, alias)
     rows = [(m.alias, m.seq, m.action, m.label, m.actor, m.created_at) for m in moves]
     out.result([m.as_dict() for m in moves], table("", ("alias", "move", "what", "now", "by", "when"), rows))
 
@@ -66,6 +63,6 @@ def protect(
 ) -> None:
     """Let only this role and above move an alias through a server."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
-        alias_actions.protect(home, parse_address(address), alias, role)
+    with open_hub() as hub:
+        hub.protect(address, alias, role)
     out.result({"alias": alias, "role": role}, f"{alias} of {address} moves for the role {role} and above")

@@ -8,8 +8,8 @@ import typer
 
 from hub.actions import bases as base_actions
 from hub.cli.output import JsonOption, Output, table
+from hub.cli.target import own_home
 from hub.home import open_home
-from hub.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Base models: identities and their names.")
 
@@ -30,7 +30,7 @@ def add(
 ) -> None:
     """Make a base model known, and add names to it. Adapters that name any of them are bound to it when published."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
+    with open_home(own_home("base")) as home:
         known = base_actions.add(home, base, known_as=known_as or ())
     out.result(known.as_dict(), f"{known.identity[:12]}  {', '.join(known.names)}")
 
@@ -39,7 +39,7 @@ def add(
 def list_bases(*, as_json: JsonOption = False) -> None:
     """List the base models of this home."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
+    with open_home(own_home("base")) as home:
         known = base_actions.list_all(home)
     rows = [(b.identity[:12], b.model_type, f"{b.parameter_count:,}", b.adapters, ", ".join(b.names)) for b in known]
     columns = ("identity", "type", "parameters", "adapters", "names")

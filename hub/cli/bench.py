@@ -10,11 +10,9 @@ import typer
 
 from hub.actions import search as search_action
 from hub.actions.bench import bench as run_bench
-from hub.address import parse_address
 from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output, facts_lines, table
-from hub.home import open_home
-from hub.settings import Settings
+from hub.cli.target import open_hub
 
 
 def register(app: typer.Typer) -> None:
@@ -43,10 +41,10 @@ def bench(
 ) -> None:
     """How fast mixes are scored here: mixhub bench team/a team/b --base FOLDER --examples few.jsonl"""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
+    with open_hub() as hub:
         plan = search_action.new_plan(
-            home,
-            [parse_address(a) for a in adapters],
+            hub.workshop,
+            hub.bring(adapters, base=base),
             examples,
             labels=labels,
             base=base,
@@ -59,6 +57,7 @@ def bench(
                 dtype=dtype,
                 chunk_tokens=chunk_tokens,
             ),
+            names=adapters,
         )
         found = run_bench(plan, population=population, repeats=repeats)
     split = ", ".join(f"{name} {share:.0%}" for name, share in found.split.items())

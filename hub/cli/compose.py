@@ -21,9 +21,8 @@ from hub.cli.mix_options import (
     read_weights,
 )
 from hub.cli.output import JsonOption, Output, table
+from hub.cli.target import open_hub
 from hub.errors import UsageError
-from hub.home import open_home
-from hub.settings import Settings
 
 UNRELATED = 0.5
 """Gauge affinity below which the user is told (composition.md B.3)."""
@@ -80,27 +79,20 @@ def compose(
         raise UsageError(
             "--recipe decides --method, --fold, --rank, --dtype and --allow-unbound", remedy="leave them out"
         )
-    with open_home(Settings()) as home:
-        target = parse_address(into) if into else None
+    if not into:
+        raise UsageError("--as is missing", remedy="name the result: --as namespace/name")
+    with open_hub() as hub:
         if recipe:
-            done = compose_action.remake(home, recipe, target, base=base, initial=folders_of(initial), version=version)
+            done = hub.remake(recipe, into, base=base, initial=folders_of(initial), version=version)
         else:
-            if target is None:
-                raise UsageError("--as is missing", remedy="name the result: --as namespace/name")
-            done = compose_action.compose(
-                home,
-                read_weights(weights) if weights else [parse_part(part) for part in parts or ()],
-                target,
-                method=method,
-                params=method_params(method, param, fold=fold, rank=rank),
-                dtype=dtype,
-                max_rank=max_rank,
-                policies=policies_of(policy),
-                base=base,
-                initial=folders_of(initial),
-                allow_unbound=allow_unbound,
-                version=version,
+            options = compose_action.MixOptions(
+                method, method_params(method, param, fold=fold, rank=rank), dtype, max_rank, policies_of(policy), base
             )
+            listed = read_weights(weights) if weights else [parse_part(part) for part in parts or ()]
+            done = hub.mix(
+                listed, parse_address(into), options, allow_unbound=allow_unbound, version=version,
+                initial=folders_of(initial),
+            )  # fmt: skip
     for note in done.notes:
         out.warn(note)
     if done.gauge_affinity is not None and done.gauge_affinity < UNRELATED and method == "lorahub":

@@ -8,7 +8,7 @@ import typer
 
 from hub.actions import database as database_actions
 from hub.cli.output import JsonOption, Output, table
-from hub.settings import Settings
+from hub.cli.target import own_home
 
 app = typer.Typer(no_args_is_help=True, help="The home's database and blobs.")
 
@@ -21,7 +21,7 @@ def register(parent: typer.Typer) -> None:
 def upgrade(*, as_json: JsonOption = False) -> None:
     """Bring the schema to this program's version. Safe to repeat, and to run from several processes."""
     out = Output(as_json=as_json)
-    head = database_actions.upgrade(Settings())
+    head = database_actions.upgrade(own_home("db"))
     out.result({"schema": head}, f"schema {head}")
 
 
@@ -33,7 +33,7 @@ def check(
 ) -> None:
     """Check that schema, rows and blobs agree. Exit code 1 when something is wrong."""
     out = Output(as_json=as_json)
-    report = database_actions.check(Settings(), deep=deep)
+    report = database_actions.check(own_home("db"), deep=deep)
     rows = [("problem", p) for p in report.problems] + [("note", n) for n in report.notes]
     summary = "[red]not consistent[/]" if report.problems else "[green]consistent[/]"
     text = [table("", ("kind", "what"), rows)] if rows else []
@@ -53,5 +53,5 @@ def gc(
 ) -> None:
     """Remove leftovers of interrupted uploads and blobs that no revision uses."""
     out = Output(as_json=as_json)
-    removed = database_actions.collect_garbage(Settings(), hours=older_than, with_upstream=with_upstream)
+    removed = database_actions.collect_garbage(own_home("db"), hours=older_than, with_upstream=with_upstream)
     out.result({"removed_blobs": removed}, f"removed {removed} blobs and leftovers")

@@ -10,11 +10,9 @@ from typing import Annotated
 import typer
 
 from hub.actions import export as export_action
-from hub.address import parse_address
 from hub.cli.output import JsonOption, Output, escape, table
+from hub.cli.target import open_hub
 from hub.errors import UsageError
-from hub.home import open_home
-from hub.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -55,11 +53,11 @@ def export(
     out = Output(as_json=as_json)
     if to is None and not push:
         raise UsageError("say where to: --to or --push", remedy="mixhub export ns/name --to DIR")
-    with open_home(Settings()) as home, ExitStack() as scratch:
+    with open_hub() as hub, ExitStack() as scratch:
         target = to or Path(scratch.enter_context(TemporaryDirectory(prefix="mixhub-"))) / "export"
-        done = export_action.export(
-            home, parse_address(address), target, profile=profile, dtype=dtype, max_rank=max_rank, fused=fused,
-            base=base, initial=initial, force=force,
+        done = hub.export(
+            address, target, profile=profile, dtype=dtype, max_rank=max_rank, fused=fused, base=base, initial=initial,
+            force=force,
         )  # fmt: skip
         if push:
             done = export_action.push(done, push, endpoint=endpoint, private=private)

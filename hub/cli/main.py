@@ -27,6 +27,7 @@ from hub.cli import (
     reproduce,
     search,
     serve,
+    target,
     verify,
 )
 from hub.cli.output import escape
@@ -57,8 +58,12 @@ def _root(
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="Act on this server instead of the home; default: MIXHUB_URL.")
+    ] = "",
 ) -> None:
     """Global options come before the command."""
+    target.choose(url)
 
 
 for module in (
@@ -85,7 +90,7 @@ def run() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the bars of transformers would cut through ours
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a Ray that --ray starts reports to nobody
     try:
-        app()
+        _run_app()
     except _USAGE_ERRORS as error:
         _report(error)
         sys.exit(USAGE)
@@ -101,8 +106,18 @@ def run() -> None:
         sys.exit(INTERRUPTED)
 
 
+def _run_app() -> None:
+    """Typer prints its own usage errors for people; with --json they are documents as all others are."""
+    if "--json" not in sys.argv:
+        app()
+    try:
+        sys.exit(app(standalone_mode=False))  # what a command gives back: None, or the code of typer.Exit
+    except typer.TyperException as error:
+        raise UsageError(error.format_message()) from error
+
+
 def _report(error: HubError | ComposeError | StorageError) -> None:
-    remedy = error.remedy or f"mixhub {sys.argv[1]} --help"
+    remedy = error.remedy or f"mixhub {_command()} --help"
     if "--json" in sys.argv:
         document = {"error": type(error).__name__, "message": error.message, "remedy": remedy}
         sys.stderr.write(json.dumps(document, ensure_ascii=False) + "\n")
@@ -110,6 +125,17 @@ def _report(error: HubError | ComposeError | StorageError) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[red]error:[/] {escape(error.message)}")
     console.print(f"  [dim]try:[/] {escape(remedy)}")
+
+
+def _command() -> str:
+    """The first word of the command line that is no global option."""
+    words = iter(sys.argv[1:])
+    for word in words:
+        if word == "--url":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return ""
 
 
 if __name__ == "__main__":

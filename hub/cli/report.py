@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from hub.cli.output import JsonOption, Output, escape, table
+from hub.cli.target import open_hub
 from hub.errors import UsageError
-from hub.home import Home, open_home
+from hub.home import Home
 from hub.report.search_report import SearchReport, stored_report
-from hub.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +27,8 @@ def report(
     """Report a search: verdict, losses, weights and contributions; as a page with --html, all of it with --json."""
     out = Output(as_json=as_json)
     check_report_file(html)
-    with open_home(Settings()) as home:
+    with open_hub() as hub:
+        home = hub.workshop
         found = stored_report(home, search)
         if html is not None:
             write_report(out, home, found.uuid, html)

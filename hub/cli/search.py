@@ -18,10 +18,10 @@ from hub.cli.output import JsonOption, Output
 from hub.cli.preselection import preselect
 from hub.cli.report import check_report_file, write_report
 from hub.cli.search_report import SearchProgress, report, tell_how_to_go_on
+from hub.cli.target import open_hub
+from hub.client import Hub
 from hub.errors import UsageError
-from hub.home import Home, open_home
 from hub.ray_cluster import LOCAL, is_cluster
-from hub.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -125,12 +125,12 @@ def search(
     if ":" in objective or resume:
         sys.path.insert(0, str(Path.cwd()))  # a function in the user's own file, as `python -m` finds it
     check_report_file(report_file)
-    with open_home(Settings()) as home, Interrupts() as interrupts:
+    with open_hub() as hub, Interrupts() as interrupts:
         if finish and not resume:
             raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
         if resume:
             refuse_other_options(ctx)
-            plan = search_action.stored_plan(home, resume)
+            plan = search_action.stored_plan(hub.workshop, resume)
         else:
             if not (adapters or select) or examples is None:
                 raise UsageError(
@@ -141,14 +141,21 @@ def search(
                     "--encoder goes with --select, --namespace with --select and no adapters",
                     remedy="--select 20 --base NAME",
                 )
-            addresses = [parse_address(a) for a in adapters or ()]
-            selected = select and preselect(
-                out, home, addresses, examples, count=select, base=base, namespace=namespace, labels=labels,
-                encoder=encoder, device=device,
-            )  # fmt: skip
+            hub.check_target(into)
+            names = list(adapters or hub.candidates(base=base, namespace=namespace))
+            addresses = hub.bring(names, base=base)
+            selected = None
+            if select:
+                selected = preselect(
+                    out, hub.workshop, addresses, examples, count=select, base=base, namespace=namespace,
+                    labels=labels, encoder=encoder, device=device,
+                )  # fmt: skip
+                named = dict(zip(addresses, names, strict=True))
+                addresses = list(selected.adapters)
+                names = [named.get(address, str(address)) for address in addresses]
             plan = search_action.new_plan(
-                home,
-                selected.adapters if selected else addresses,
+                hub.workshop,
+                addresses,
                 examples,
                 labels=labels,
                 into=parse_address(into) if into else None,
@@ -175,14 +182,19 @@ def search(
                     dtype=dtype,
                     chunk_tokens=chunk_tokens,
                 ),
+                names=names,
             )
             if selected:
                 plan = replace(plan, preselection=selected.as_dict())
         interrupts.check()
         setup = RaySetup(ray, ray_actors) if ray else None
-        done = search_action.finish(home, plan) if finish else carry_out(out, home, plan, interrupts, setup)
+        done = (
+            search_action.finish(hub.workshop, plan, mixer=hub.mixer)
+            if finish
+            else carry_out(out, hub, plan, interrupts, setup)
+        )
         if done is not None and report_file is not None:
-            write_report(out, home, done.uuid, report_file)
+            write_report(out, hub.workshop, done.uuid, report_file)
     if done is not None:
         report(out, done)
     if done is None or done.result.stopped:
@@ -207,15 +219,16 @@ def refuse_other_options(ctx: typer.Context) -> None:
 
 
 def carry_out(
-    out: Output, home: Home, plan: search_action.SearchPlan, interrupts: Interrupts, ray: RaySetup | None
+    out: Output, hub: Hub, plan: search_action.SearchPlan, interrupts: Interrupts, ray: RaySetup | None
 ) -> search_action.SearchDone | None:
     """Run the search under a live line. None: Ctrl-C came before there was a result; how to go on has been said."""
     progress = SearchProgress(out, plan.options.budget)
     try:
         with progress:
             return search_action.run(
-                home, plan, on_start=progress.tell_id, on_batch=progress.update, stop=interrupts.asked, ray=ray
-            )
+                hub.workshop, plan, on_start=progress.tell_id, on_batch=progress.update, stop=interrupts.asked,
+                ray=ray, mixer=hub.mixer,
+            )  # fmt: skip
     except KeyboardInterrupt:
         if progress.uuid is None:
             raise

@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from hub.actions import verify as verify_action
-from hub.address import parse_address
 from hub.cli.output import JsonOption, Output, escape
-from hub.home import open_home
-from hub.settings import Settings
+from hub.cli.target import open_hub
 
 DIFFERS = 1
 
@@ -33,10 +31,8 @@ def verify(
 ) -> None:
     """Remake a mix from its pinned parts and recipe and compare; exit code 1 when it is not what the recipe says."""
     out = Output(as_json=as_json)
-    with open_home(Settings()) as home:
-        done = verify_action.verify(
-            home, parse_address(address), base=base, examples=examples, replay=replay, tolerance=tolerance
-        )
+    with open_hub() as hub:
+        done = hub.verify(address, base=base, examples=examples, replay=replay, tolerance=tolerance)
     for note in (*done.unchecked, *done.mix.notes):
         out.warn(note)
     out.result(done.as_dict(), *_lines(done))

@@ -39,6 +39,11 @@ def read_commit(
     return words, changes
 
 
+def read_change(line: bytes, *, store: Callable[[bytes], StoredBlob]) -> Change:
+    """One line after the header."""
+    return _change(*_entry(line), store)
+
+
 def lines(pieces: Iterator[bytes], *, max_line: int) -> Iterator[bytes]:
     """The lines that are not empty. Raises TooLarge before a line grows beyond `max_line` bytes."""
     waiting: list[bytes] = []

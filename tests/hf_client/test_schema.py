@@ -16,6 +16,8 @@ from schemathesis import checks
 
 from compose.methods import METHODS
 
+schemathesis.serializer.alias("application/x-ndjson", "text/plain")  # lines of JSON are a text to it
+
 
 @pytest.fixture(scope="module")
 def schema(live: Any) -> Any:
