@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,7 @@ def compose(
     notes = (*fit, *licence_notes(pinned))
     options = MixOptions(method, params or {}, dtype, max_rank, policies or {}, base)
     weights = [part.weight for part in parts]
-    done = mix(home, pinned, weights, into, options=options, version=version, search=search, notes=notes, beside=beside)
-    return replace(done, licences={part.name: part.facts.licence for part in pinned})
+    return mix(home, pinned, weights, into, options=options, version=version, search=search, notes=notes, beside=beside)
 
 
 def remake(
@@ -144,7 +143,9 @@ def remake(
             home, made, into, base=_shared_base(home, pinned), version=version, message=f"Remake {into.adapter_id}",
             composition=_composition(pinned, weights, recipe_of(made)),
         )  # fmt: skip
-    return Composed(published, _parts(pinned, weights), recipe.method, None, published.notes)
+    return Composed(
+        published, _parts(pinned, weights), recipe.method, None, published.notes, licences=_licences(pinned)
+    )
 
 
 def mix(
@@ -190,7 +191,7 @@ def mix(
         )  # fmt: skip
     return Composed(
         published, _parts(parts, weights), options.method, mixed.retained_energy,
-        (*notes, *mixed.notes, *published.notes), mixed.gauge_affinity,
+        (*notes, *mixed.notes, *published.notes), mixed.gauge_affinity, _licences(parts),
     )  # fmt: skip
 
 
@@ -234,6 +235,10 @@ def _shared_base(home: Home, parts: Sequence[PinnedPart]) -> FoundBase | None:
         return None
     with home.read() as session:
         return recorded_base(session, identity)
+
+
+def _licences(parts: Sequence[PinnedPart]) -> dict[str, str | None]:
+    return {part.name: part.facts.licence for part in parts}
 
 
 def _parts(parts: Sequence[PinnedPart], weights: Sequence[Weight]) -> tuple[Part, ...]:

@@ -23,7 +23,7 @@ from hub.base_lookup import base_repo
 from hub.errors import RepoNotFound, UnknownBase, UsageError
 from hub.home import Home
 from hub.locate import Pinned, locate_adapter, locate_pinned
-from storage import adapters, repos
+from storage import repos
 from storage.errors import Conflict, NotFound
 
 
@@ -50,14 +50,7 @@ class MixRequest:
     """Text files to publish with the mix, by name."""
 
 
-@dataclass(frozen=True)
-class ComposedFor:
-    done: Composed
-    licences: tuple[str, ...]
-    """Of the parts."""
-
-
-def compose_for(home: Home, caller: Caller, request: MixRequest) -> ComposedFor:
+def compose_for(home: Home, caller: Caller, request: MixRequest) -> Composed:
     """Mix and publish. Raises RepoNotFound for parts that the caller may not see, and what `compose` raises."""
     if bool(request.parts) == (request.recipe is not None):
         raise UsageError("give parts with weights, or a recipe")
@@ -66,8 +59,7 @@ def compose_for(home: Home, caller: Caller, request: MixRequest) -> ComposedFor:
         recipe_file.write_text(json.dumps(request.recipe), encoding="utf-8")
         recipe = None if request.recipe is None else read_recipe(recipe_file)
         with home.read() as session:
-            pinned = _pin(session, caller, request, recipe)
-            facts = [adapters.facts_of(session, one.revision, one.folder) for one in pinned]
+            _check_parts(session, caller, request, recipe)
         base = _base_folder(home, caller, request.options.base)
         is_new = check_target(home, caller, request.into)
         acting = replace(home, account=caller.name)
@@ -83,22 +75,24 @@ def compose_for(home: Home, caller: Caller, request: MixRequest) -> ComposedFor:
             )  # fmt: skip
     if is_new and request.public:
         _open(home, request.into)
-    return ComposedFor(done, tuple(sorted({one.licence for one in facts if one is not None and one.licence})))
+    return done
 
 
-def _pin(session: Session, caller: Caller, request: MixRequest, recipe: Recipe | None) -> list[Pinned]:
-    if recipe is None:
-        find = locate_pinned if request.pinned_before else locate_adapter
-        return [_readable(session, caller, part.address, find) for part in request.parts]
-    addresses = [compose_action.parent_address(p.address, p.commit, p.folder) for p in recipe.parents]
-    return [_readable(session, caller, address, locate_pinned) for address in addresses]
+def _check_parts(session: Session, caller: Caller, request: MixRequest, recipe: Recipe | None) -> None:
+    addresses = [part.address for part in request.parts]
+    find = locate_pinned if request.pinned_before else locate_adapter
+    if recipe is not None:
+        addresses = [compose_action.parent_address(p.address, p.commit, p.folder) for p in recipe.parents]
+        find = locate_pinned
+    for address in addresses:
+        _check_readable(session, caller, address, find)
 
 
-def _readable(
+def _check_readable(
     session: Session, caller: Caller, address: Address, find: Callable[[Session, Address], Pinned]
-) -> Pinned:  # fmt: skip
-    """What the address names. A pinned one may lie in a repo that was renamed or deleted since; whoever may not see
-    that repo is told the same as if there were none."""
+) -> None:
+    """That the caller may read what the address names. A pinned one may lie in a repo that was renamed or deleted
+    since; whoever may not see that repo is told the same as if there were none."""
     missing = RepoNotFound(address.repo_id, anonymous=caller.anonymous)
     if find is not locate_pinned:
         access.visible_repo(session, caller, address.namespace, address.repo, follow=False)
@@ -111,7 +105,6 @@ def _readable(
     if not access.sees(caller, pinned.repo):
         raise missing
     access.require_files(session, caller, pinned.repo)
-    return pinned
 
 
 def _base_folder(home: Home, caller: Caller, name: str) -> str:

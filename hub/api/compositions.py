@@ -86,7 +86,7 @@ class Mixed(BaseModel):
     parts: list[PartOf]
     retained_energy: float | None
     gauge_affinity: float | None
-    licences: list[str] = Field(description="of the parts")
+    licences: dict[str, str | None] = Field(description="of the parts, by address")
     notes: list[str]
 
 
@@ -123,8 +123,7 @@ def create(plan: Plan, server: ServerDep, caller: CallerDep) -> Mixed:
         pinned_before=plan.pinned,
         beside={TRIALS_FILE: plan.trials} if plan.trials else {},
     )
-    made = compose_for(server.home, caller, request)
-    return Mixed.model_validate({**made.done.as_dict(), "licences": made.licences})
+    return Mixed.model_validate(compose_for(server.home, caller, request).as_dict())
 
 
 @router.post("/target")

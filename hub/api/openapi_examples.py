@@ -10,7 +10,8 @@ Json = dict[str, Any]
 BY_NAME: Mapping[str, Any] = {
     "ns": "team", "name": "sql", "alias": "prod", "text": "sql", "namespace": "team", "base": "org/base",
     "task": "CAUSAL_LM", "task_type": "CAUSAL_LM", "tag": "sql", "tags": ["sql"], "peft_type": "LORA", "licence": "mit",
-    "licences": ["mit"], "rank": 8, "ranks": [8], "limit": 100, "offset": 0, "revision": "v1", "version": "v1",
+    "licences": {"team/upper@v1": "mit"},
+    "rank": 8, "ranks": [8], "limit": 100, "offset": 0, "revision": "v1", "version": "v1",
     "commit": "5f0c9d3e8b7a61420c3d9f8e7a6b5c4d3e2f1a0b", "actor": "ann", "seq": 3, "at": "2026-11-20T18:22:23Z",
     "method": "lorahub", "address": "team/sql@v1", "base_model": "org/base", "dtype": "float32", "alpha": 16.0,
     "base_identity": "9b74c9897bac770ffc029102a200c5de11fbd2f0d3b4a1a9c5e8f7a6b5c4d3e2", "parameter_count": 294912,

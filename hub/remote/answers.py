@@ -43,5 +43,11 @@ def published(data: Mapping[str, Any]) -> Published:
 def composed(data: Mapping[str, Any]) -> Composed:
     parts = tuple(Part(parse_address(part["address"]), part["weight"]) for part in data["parts"])
     return Composed(
-        published(data), parts, data["method"], data["retained_energy"], tuple(data["notes"]), data["gauge_affinity"]
+        published(data),
+        parts,
+        data["method"],
+        data["retained_energy"],
+        tuple(data["notes"]),
+        data["gauge_affinity"],
+        licences=data["licences"],
     )

@@ -176,7 +176,10 @@ class RemoteHub(Hub):
         as_written = tuple(
             Part(parse_address(part.name), weight) for part, weight in zip(parts, weights, strict=True)
         )  # fmt: skip
-        return changed(done, parts=as_written, notes=tuple(dict.fromkeys([*notes, *done.notes])))
+        return changed(
+            done, parts=as_written, notes=tuple(dict.fromkeys([*notes, *done.notes])),
+            licences={part.name: part.facts.licence for part in parts},
+        )  # fmt: skip
 
     def verify(
         self,
