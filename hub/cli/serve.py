@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import subprocess
 import sys
 from typing import Annotated
@@ -15,6 +14,15 @@ from hub.cli.output import Output
 from hub.errors import HubError, UsageError
 from hub.home import home_of, opened_database, set_up
 from hub.settings import Settings
+
+_KEEP = """
+import sys
+from huggingface_hub import constants
+constants.ENDPOINT = sys.argv[1]
+from huggingface_hub import login
+login(token=sys.stdin.read(), skip_if_logged_in=False)
+"""
+"""The client's own `login` asks the server once more, at the address that was set when it was imported."""
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +64,7 @@ def login(
 ) -> None:
     """Check a token against a server and keep it where Hugging Face clients look for it."""
     from httpx2 import TransportError  # slow to import, like the next ones
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError
 
     out, url = Output(as_json=False), url.rstrip("/")
@@ -67,16 +75,11 @@ def login(
         raise UsageError(f"{url} does not take this token", remedy=remedy) from error
     except TransportError as error:
         raise HubError(f"{url} cannot be reached: {error}", remedy="is `mixhub serve` running there?") from error
-    # the client's own `login` asks the server once more, and knows its address from the environment only, at its start
-    keep = "import sys; from huggingface_hub import login; login(token=sys.stdin.read(), skip_if_logged_in=False)"
-    done = subprocess.run(
-        [sys.executable, "-c", keep], input=token, env={**os.environ, "HF_ENDPOINT": url}, text=True,
-        capture_output=True,
-    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", _KEEP, url], input=token, text=True, capture_output=True)
     if done.returncode:
         raise HubError(f"the token could not be kept: {done.stderr.strip().rpartition(chr(10))[2]}")
-    if os.environ.get("HF_TOKEN"):
-        out.warn("HF_TOKEN is set, and clients go by it first")
+    if get_token() != token:
+        out.warn("another token goes before this one: the variable HF_TOKEN is set")
     out.result(None, f"signed in as {who['name']}; set HF_ENDPOINT={url}")
 
 
