@@ -50,9 +50,11 @@ def create_app(settings: Settings) -> ASGIApp:
             leftovers.sweep(home.directory, older_than=leftovers.seconds_in_use(settings))
             mirror = Mirror(settings, home, leftovers.scratch_of(home.directory)) if settings.upstream else None
             app.state.server = Server(settings, home, key, CapacityLimiter(UPLOAD_THREADS), mirror)
-            yield
-            if mirror is not None:
-                mirror.close()
+            try:
+                yield
+            finally:
+                if mirror is not None:
+                    mirror.close()
 
     app = _App(
         title="mixhub", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None,

@@ -33,7 +33,7 @@ TICK = 0.02
 
 
 class Download:
-    """Runs in a thread of its own until it is done, fails or is stopped."""
+    """Runs in a thread of its own until it is done, fails or is stopped. `error`: what a reader gets then."""
 
     def __init__(
         self, file: File, scratch: Path, source: Callable[[], AbstractContextManager[Iterator[bytes]]],
@@ -80,7 +80,8 @@ class Download:
             self._available = self._file.size
         except (HubError, StorageError, OSError) as error:
             _log.warning("%s was not taken from the upstream: %s", self._file.path, error)
-            self.error = error
+            words = f"{self._file.path} could not be taken from the upstream: {error}"
+            self.error = error if isinstance(error, HubError) else UpstreamFailed(words)
         except Exception as error:
             _log.error("a download from the upstream failed", exc_info=error)
             self.error = UpstreamFailed(f"{self._file.path} could not be taken from the upstream")

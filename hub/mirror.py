@@ -80,6 +80,8 @@ class Mirror:
             if known is None:
                 raise
             return known
+        if found is not None and exact and found.commit_id != name:
+            raise UpstreamFailed(f"asked for the commit {name} of {full_name}, the upstream answers {found.commit_id}")
         if found is not None:
             with self._home.write() as session:
                 upstream.record(session, found, name=None if exact else name)
@@ -103,6 +105,7 @@ class Mirror:
         if not download.began.wait(FIRST_BYTES):
             raise UpstreamFailed(f"the upstream does not begin to send {file.path}")
         if download.error is not None:
+            self._note(download.error)
             raise download.error
         return download
 
@@ -156,11 +159,14 @@ class Mirror:
         try:
             yield
         except UpstreamFailed as error:
-            if error.silent:
-                self._silent_until = time.monotonic() + PAUSE
+            self._note(error)
             raise
         finally:
             self._asking.release()
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, UpstreamFailed) and error.silent:
+            self._silent_until = time.monotonic() + PAUSE
 
 
 def _check_ref(full_name: str, name: str) -> None:
