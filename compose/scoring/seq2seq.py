@@ -44,6 +44,7 @@ class Seq2SeqScorer(PopulationScorer):
         check_tokens(model, self._labels, base_name=base_name, what="output")
         self._batches: dict[tuple[int, ...], tuple[dict[str, Any], Padded]] = {}
         self._max_new_tokens = max_new_tokens or max(len(labels) for labels in self._labels)
+        self._population.try_replay(lambda: self._label_logits((0,), 1))
 
     @property
     def token_counts(self) -> NDArray[np.int64]:
@@ -58,11 +59,15 @@ class Seq2SeqScorer(PopulationScorer):
         return self._population.run(weights, lengths, self._texts)
 
     def _losses(self, group: Sequence[int], candidates: int) -> torch.Tensor:
+        return mean_token_losses(self._label_logits(group, candidates), self._batch(tuple(group))[1])
+
+    def _label_logits(self, group: Sequence[int], candidates: int) -> torch.Tensor:
+        """(K * label tokens, vocabulary)"""
         inputs, labels = self._batch(tuple(group))
         places = places_of(labels.mask, candidates)
         with output_only_at(self._model, places):
             output = self._population.call(group, candidates, inputs)
-        return mean_token_losses(wanted_logits(output.logits, places), labels)
+        return wanted_logits(output.logits, places)
 
     def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], Padded]:
         """What the model is given for the examples of `group`, and their labels; made once."""

@@ -106,6 +106,18 @@ def test_an_adapted_module_outside_of_the_layers_forbids_a_replay(families: Any)
     assert LowerLayers(base.model, ["model.layers.1.mlp.down_proj", "lm_head"]).paths == ("model.layers.0",)
 
 
+def test_a_model_that_looks_at_a_lower_layer_again_is_not_replayed(families: Any, examples: Examples) -> None:
+    family = families["t5"]
+    base = family.base()
+    adapters = only(family.adapters(base.model, scalings=(1.0,)), lambda path: path.startswith("encoder.block.1"))
+    assert scorer_of(base, adapters, examples)._population.lower.paths  # type: ignore[attr-defined]
+    seen: list[Any] = []
+    base.model.encoder.block[0].layer[0].layer_norm.register_forward_hook(lambda _m, _i, output: seen.append(output))
+    base.model.lm_head.register_forward_hook(lambda _m, _i, out: out + (seen.pop().mean() if seen else 0))
+    odd: Any = scorer_of(base, adapters, examples)
+    assert not odd._population.lower.paths
+
+
 def test_after_an_error_in_the_middle_the_model_computes_again(families: Any) -> None:
     family = families["llama"]
     base = family.base()
@@ -164,6 +176,53 @@ def test_a_last_layer_that_does_more_is_not_cut(families: Any, examples: Example
     scorer: Any = scorer_of(base, family.adapters(base.model, scalings=(0.5,)), examples)
     assert not scorer._last.cuts
     assert np.isfinite(scorer.example_losses(WEIGHTS)).all()
+
+
+# --- shared prefix --------------------------------------------------------------------------------------------------
+
+INSTRUCTION = "bad cafe " * 4
+INSTRUCTED = Examples(tuple(Example(INSTRUCTION + i, o) for i, o in [("abc", "cb"), ("jih", "h"), ("abcdef", "fe")]))
+
+
+@pytest.mark.parametrize("method", ["lorahub", "exact"])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("token_budget", [50, 10_000])
+def test_what_all_prompts_begin_with_is_computed_once_per_candidate(
+    families: Any, name: str, method: str, token_budget: int
+) -> None:
+    family = families[name]
+    base = family.base()
+    adapters = family.adapters(base.model, scalings=(2.0, 0.5))
+    whole: Any = scorer_of(base, adapters, INSTRUCTED, method=method, token_budget=token_budget)
+    assert len(whole._prefix) >= len(INSTRUCTION)
+    calls = Calls(deepest(base.model))
+    found = whole.example_losses(WEIGHTS)
+    shared_rows = sum(calls.rows)
+    whole._prefix.forget()
+    whole._batches.clear()
+    calls.rows.clear()
+    close(found, whole.example_losses(WEIGHTS))
+    assert shared_rows < 0.6 * sum(calls.rows)
+
+
+def test_prompts_with_little_in_common_share_nothing(families: Any, examples: Examples) -> None:
+    base = families["llama"].base()
+    scorer: Any = scorer_of(base, families["llama"].adapters(base.model, scalings=(1.0,)), examples)
+    assert len(scorer._prefix) == 0
+
+
+def test_equal_prompts_keep_their_last_token_out_of_the_prefix(families: Any) -> None:
+    rows = Examples(tuple(Example(INSTRUCTION, output) for output in ("abc", "b", "cc")))
+    base = families["llama"].base()
+    scorer: Any = scorer_of(base, families["llama"].adapters(base.model, scalings=(1.0,)), rows)
+    assert len(scorer._prefix) == len(INSTRUCTION) - 1
+    alone = [
+        scorer_of(base, families["llama"].adapters(base.model, scalings=(1.0,)), Examples((row,))).example_losses(
+            WEIGHTS
+        )
+        for row in rows
+    ]
+    close(scorer.example_losses(WEIGHTS), np.concatenate(alone, axis=1))
 
 
 # --- cross-attention ------------------------------------------------------------------------------------------------
