@@ -25,11 +25,12 @@ from ..examples import Examples
 from ..mixed_factors import Stack
 from .agreement import agree
 from .generation import greedy
+from .label_places import LabelPlaces, label_places
 from .last_layer import LastLayer
-from .output_layer import output_only_at, places_of, wanted_logits
+from .output_layer import output_only_at, wanted_logits
 from .population import Population, PopulationScorer
 from .shared_prefix import SharedPrefix
-from .tokens import Padded, check_tokens, encode_output, mean_token_losses, pad_rows, pad_token
+from .tokens import Padded, check_tokens, encode_output, pad_rows, pad_token
 
 
 class CausalScorer(PopulationScorer):
@@ -56,7 +57,7 @@ class CausalScorer(PopulationScorer):
         self._max_new_tokens = max_new_tokens or max(len(labels) for labels in self._labels)
         parameters = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in parameters
-        self._batches: dict[tuple[int, ...], tuple[dict[str, Any], Tensor, Padded]] = {}
+        self._batches: dict[tuple[int, ...], tuple[dict[str, Any], LabelPlaces]] = {}
         self._last, self._prefix = LastLayer(model), SharedPrefix(model, self._prompts)
         self._try_shortcuts()
 
@@ -77,12 +78,12 @@ class CausalScorer(PopulationScorer):
         return self._population.run(weights, lengths, self._texts, pad=self._pads)
 
     def _losses(self, group: Sequence[int], candidates: int) -> Tensor:
-        return mean_token_losses(self._label_logits(group, candidates), self._batch(tuple(group))[2])
+        return self._batch(tuple(group))[1].mean_losses(self._label_logits(group, candidates))
 
     def _label_logits(self, group: Sequence[int], candidates: int) -> Tensor:
         """(K * label tokens, vocabulary)"""
-        inputs, wanted, _ = self._batch(tuple(group))
-        places = places_of(wanted, candidates)
+        inputs, labels = self._batch(tuple(group))
+        places = labels.of(candidates)
         going_on: dict[str, Any] = {}
         if len(self._prefix):
             turn = self._population.turn
@@ -91,15 +92,15 @@ class CausalScorer(PopulationScorer):
             output = self._population.call(group, candidates, inputs, going_on)
         return wanted_logits(output.logits, places)
 
-    def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], Tensor, Padded]:
-        """What the model is given for the examples of `group` behind the shared prefix, where a label is predicted, and
-        the labels; made once."""
+    def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], LabelPlaces]:
+        """What the model is given for the examples of `group` behind the shared prefix, and where their labels are
+        predicted; made once."""
         if group not in self._batches:
             device, pad, shared = self._model.device, pad_token(self._tokenizer), len(self._prefix)
             rows = pad_rows([self._rows[i][shared:] for i in group], value=pad, left=True, device=device)
             labels = pad_rows([self._labels[i] for i in group], value=pad, left=True, device=device)
-            wanted = _predicting(labels.mask, rows.ids.shape[1])
-            self._batches[group] = (self._inputs(rows, shared), wanted, labels)
+            predicting = _predicting(labels.mask, rows.ids.shape[1])
+            self._batches[group] = self._inputs(rows, shared), label_places(predicting, labels)
         return self._batches[group]
 
     def _inputs(self, rows: Padded, shared: int = 0) -> dict[str, Any]:
