@@ -34,6 +34,21 @@ class LowerLayers:
         """The modules that are replayed, in the order in which they run; none where nothing can be."""
         return tuple(path for part in self._parts for path in part)
 
+    @property
+    def share(self) -> float:
+        """Of the layers of the whole model, how many are replayed; 0 where the model is not one stack."""
+        layers = len(decoder_layers(self._model))
+        return len(self.paths) / layers if layers else 0.0
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """While open, everything is computed."""
+        parts, self._parts = self._parts, []
+        try:
+            yield
+        finally:
+            self._parts = parts
+
     def forget(self) -> None:
         """Never replay anything from now on."""
         self._parts, self._known = [], {}
@@ -43,7 +58,7 @@ class LowerLayers:
         """While open, the lower layers give what they gave for the input `key`, repeated for each candidate.
 
         `run` calls the model on that input, `rows` rows without repeats; it is used once per key and cut short."""
-        outputs = self._known.get(key) or self._record(key, run)
+        outputs = self._known.get(key) or self._record(key, run) if self._parts else []
         with ExitStack() as stack:
             for part, output in zip(self._parts, outputs, strict=bool(outputs)):
                 whole = _repeated(output, rows, candidates)

@@ -3,8 +3,9 @@
 A row is the input's tokens (with the tokenizer's leading special tokens), then the output's tokens, then eos: nothing
 is put between input and output, so a separator belongs into the examples' texts. Only output and eos carry loss.
 Rows are padded on the left, so that the labels of all rows end at the same place; the output layer is computed there
-only. That the model gives the same logits with padding is tried once, on one row of the untouched base; where it does
-not, examples are grouped by exact length.
+only. What all prompts begin with is computed once per candidate, and the last layer is finished at the labels only.
+That the model gives the same logits this way, and with padding, is tried once on the untouched base; where it does not,
+that shortcut is left out, and examples are grouped by exact length.
 """
 
 from __future__ import annotations
@@ -17,25 +18,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from ..errors import BadExamples
 from ..examples import Examples
 from ..mixed_factors import Stack
+from .agreement import agree
 from .generation import greedy
+from .label_places import LabelPlaces, label_places
 from .last_layer import LastLayer
-from .output_layer import output_only_at, places_of, wanted_logits
+from .output_layer import output_only_at, wanted_logits
 from .population import Population, PopulationScorer
-from .tokens import (
-    Padded,
-    attention_mask,
-    check_tokens,
-    encode_continuation,
-    encode_output,
-    mean_token_losses,
-    open_ended,
-    pad_rows,
-    pad_token,
-)
+from .shared_prefix import SharedPrefix
+from .tokens import Padded, check_tokens, encode_continuation, encode_output, open_ended, pad_rows, pad_token
 
 
 class CausalScorer(PopulationScorer):
@@ -68,67 +63,91 @@ class CausalScorer(PopulationScorer):
         self._max_new_tokens = max_new_tokens or max(len(labels) for labels in self._labels)
         parameters = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in parameters
-        self._batches: dict[tuple[int, ...], tuple[dict[str, Any], Tensor, Padded]] = {}
-        self._pads = self._takes_positions and self._pads_well()
-        self._last = LastLayer(model)
-        if self._last.cuts and not self._cuts_well():
-            self._last.forget()
+        self._batches: dict[tuple[int, ...], tuple[dict[str, Any], LabelPlaces]] = {}
+        self._last, self._prefix = LastLayer(model), SharedPrefix(model, self._prompts)
+        self._try_shortcuts()
 
     @property
     def token_counts(self) -> NDArray[np.int64]:
         return np.array([len(labels) for labels in self._labels])
 
     def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        lengths = [(len(row),) for row in self._rows]
-        return self._population.losses(weights, lengths, self._losses, pad=self._pads)
+        shared = len(self._prefix)
+        lengths = [(len(row) - shared,) for row in self._rows]
+        try:
+            return self._population.losses(weights, lengths, self._losses, pad=self._pads, shared=shared)
+        finally:
+            self._prefix.drop()
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
         lengths = [(len(prompt), self._max_new_tokens) for prompt in self._prompts]
         return self._population.run(weights, lengths, self._texts, pad=self._pads)
 
     def _losses(self, group: Sequence[int], candidates: int) -> Tensor:
-        inputs, wanted, labels = self._batch(tuple(group))
-        places = places_of(wanted, candidates)
-        with self._last.only_at(places), output_only_at(self._model, places):
-            output = self._population.call(group, candidates, inputs)
-        return mean_token_losses(wanted_logits(output.logits, places), labels)
+        return self._batch(tuple(group))[1].mean_losses(self._label_logits(group, candidates))
 
-    def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], Tensor, Padded]:
-        """What the model is given for the examples of `group`, where a label is predicted, and the labels; made
-        once."""
+    def _label_logits(self, group: Sequence[int], candidates: int) -> Tensor:
+        """(K * label tokens, vocabulary)"""
+        inputs, labels = self._batch(tuple(group))
+        places = labels.of(candidates)
+        going_on: dict[str, Any] = {}
+        if len(self._prefix):
+            turn = self._population.turn
+            going_on = self._prefix.states(turn, rows=len(group), candidates=candidates)
+        with self._last.only_at(places), output_only_at(self._model, places):
+            output = self._population.call(group, candidates, inputs, going_on)
+        return wanted_logits(output.logits, places)
+
+    def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], LabelPlaces]:
+        """What the model is given for the examples of `group` behind the shared prefix, and where their labels are
+        predicted; made once."""
         if group not in self._batches:
-            device, pad = self._model.device, pad_token(self._tokenizer)
-            rows = pad_rows([self._rows[i] for i in group], value=pad, left=True, device=device)
+            device, pad, shared = self._model.device, pad_token(self._tokenizer), len(self._prefix)
+            rows = pad_rows([self._rows[i][shared:] for i in group], value=pad, left=True, device=device)
             labels = pad_rows([self._labels[i] for i in group], value=pad, left=True, device=device)
-            self._batches[group] = (self._inputs(rows), _predicting(labels.mask, rows.ids.shape[1]), labels)
+            predicting = _predicting(labels.mask, rows.ids.shape[1])
+            self._batches[group] = self._inputs(rows, shared), label_places(predicting, labels)
         return self._batches[group]
 
-    def _inputs(self, rows: Padded) -> dict[str, Any]:
-        positions = self._takes_positions and not bool(rows.mask.all())
-        where = {"position_ids": _positions(rows.mask)} if positions else {}
-        return {"input_ids": rows.ids, "use_cache": False, **attention_mask(rows), **where}
+    def _inputs(self, rows: Padded, shared: int = 0) -> dict[str, Any]:
+        given: dict[str, Any] = {"input_ids": rows.ids, "use_cache": False}
+        if bool(rows.mask.all()):
+            return given
+        if self._takes_positions:
+            given["position_ids"] = shared + _positions(rows.mask)
+        return {**given, "attention_mask": functional.pad(rows.mask, (shared, 0), value=1)}
 
-    def _pads_well(self) -> bool:
-        """Whether the base, tried on one row, gives the same logits with padding as without."""
-        shortest = min(range(len(self._rows)), key=lambda i: len(self._rows[i]))
-        row, width = [self._rows[shortest]], len(self._labels[shortest])
+    def _try_shortcuts(self) -> None:
+        """Switch off what gives other logits on the untouched base than computing all of one row: the shared prefix,
+        the cut last layer, replayed lower layers; and padding. A prefix and a replay exclude each other."""
+        if self._population.lower.share > self._prefix.share:
+            self._prefix.forget()
+        by_length = sorted(range(len(self._rows)), key=lambda i: len(self._rows[i]))
+        for shortcut in (self._prefix, self._last, self._population.lower):
+            if not all(self._agrees(example) for example in {by_length[0], by_length[-1]}):
+                shortcut.forget()
+                self._batches.clear()
+        self._pads = self._takes_positions and self._pads_well(by_length[0])
+
+    def _agrees(self, example: int) -> bool:
+        """Whether the logits of its labels are those that the model gives when nothing is shared or cut."""
+        row, width = self._rows[example], len(self._labels[example])
+        ids = torch.tensor([row], device=self._model.device)
+        with torch.inference_mode():
+            truth = self._model(input_ids=ids, use_cache=False).logits[0, -width - 1 : -1]
+            found = self._label_logits((example,), 1)
+        self._prefix.drop()
+        return agree(found, truth)
+
+    def _pads_well(self, example: int) -> bool:
+        """Whether the model gives the same logits with padding as without."""
+        row, width = [self._rows[example]], len(self._labels[example])
         pad, device = pad_token(self._tokenizer), self._model.device
         plain = pad_rows(row, value=pad, left=True, device=device)
         padded = pad_rows(row, value=pad, left=True, extra=2, device=device)
         with torch.inference_mode():
             truth, found = (self._model(**self._inputs(rows)).logits[:, -width - 1 : -1] for rows in (plain, padded))
-        return _same(found, truth)
-
-    def _cuts_well(self) -> bool:
-        """Whether the base, tried on one row, gives the same logits with its last layer cut down as without."""
-        shortest = min(range(len(self._rows)), key=lambda i: len(self._rows[i]))
-        inputs, wanted, _ = self._batch((shortest,))
-        places = places_of(wanted, 1)
-        with torch.inference_mode():
-            truth = wanted_logits(self._model(**inputs).logits, places)
-            with self._last.only_at(places), output_only_at(self._model, places):
-                found = self._model(**inputs).logits
-        return _same(found, truth)
+        return agree(found, truth)
 
     def _texts(self, group: Sequence[int], candidates: int) -> list[str]:
         pad = pad_token(self._tokenizer)
@@ -164,12 +183,3 @@ def _predicting(labels: Tensor, width: int) -> Tensor:
 def _positions(mask: Tensor) -> Tensor:
     """Positions that count from each row's first real token."""
     return (mask.cumsum(1) - 1).clamp(min=0)
-
-
-def _same(found: Tensor, truth: Tensor) -> bool:
-    """Equal but for rounding: a wrong position or a lost mask changes far more than this."""
-    if found.shape != truth.shape:
-        return False
-    scale = float(truth.abs().max()) or 1.0
-    tolerance = {torch.float64: 1e-10, torch.float32: 1e-4}.get(truth.dtype, 0.05)
-    return float((found - truth).abs().max()) <= tolerance * scale

@@ -52,6 +52,7 @@ class LabelMatchingScorer(PopulationScorer):
         with torch.inference_mode():
             # one by one, so that a label's embedding does not depend on the other labels
             self._label_embeddings = torch.cat([self._embed([ids]) for ids in label_ids])
+        self._population.try_replay(lambda: self._logits((0,), 1))
 
     @property
     def token_counts(self) -> NDArray[np.int64]:

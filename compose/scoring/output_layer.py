@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 
@@ -46,10 +45,3 @@ def output_layer(model: Any) -> nn.Module | None:
 def wanted_logits(logits: Tensor, places: Tensor) -> Tensor:
     """(wanted, vocabulary), also from a model whose output layer could not be cut down and gave all of them."""
     return logits if logits.ndim == 2 else logits.reshape(-1, logits.shape[-1]).index_select(0, places)
-
-
-def places_of(wanted: Tensor, candidates: int) -> Tensor:
-    """Row numbers for `output_only_at` from a mask (rows, width) that holds for each of the candidates."""
-    within = wanted.reshape(-1).nonzero()[:, 0]
-    starts = torch.arange(candidates, device=wanted.device) * wanted.numel()
-    return (starts[:, None] + within[None]).reshape(-1)

@@ -20,6 +20,7 @@ from ..batched_model import BatchedModel
 from ..errors import BaseModelError
 from ..lower_layers import LowerLayers, repeat_rows
 from ..mixed_factors import Stack
+from .agreement import agree
 from .chunks import Lengths, at_once, default_token_budget, forward_cost, group_examples, out_of_memory
 
 T = TypeVar("T")
@@ -44,6 +45,8 @@ class Population:
         self.share: Share = (0, 1)
         self._batched = BatchedModel(model, stack.module_shapes, base_name=base_name)
         self.lower = LowerLayers(model, stack.module_shapes)
+        self.turn = 0
+        """Counts the sets of mixes that were attached so far; within one, results of a mix may be kept."""
         self._forward_cost = forward_cost(sum(p.numel() for p in model.parameters()))
 
     def run(self, weights: NDArray[np.float64], lengths: Lengths, work: Work[T], *, pad: bool = True) -> list[list[T]]:
@@ -59,40 +62,64 @@ class Population:
         return [[cast(T, found.get((k, example))) for example in range(len(lengths))] for k in range(len(weights))]
 
     def losses(
-        self, weights: NDArray[np.float64], lengths: Lengths, work: LossWork, *, pad: bool = True
+        self, weights: NDArray[np.float64], lengths: Lengths, work: LossWork, *, pad: bool = True, shared: int = 0
     ) -> NDArray[np.float64]:
         """The same for numbers: (K, E), NaN for what is not of this `share`. Nothing is read back from the device
-        before all of them are asked for."""
+        before all of them are asked for. `shared` is the length of a forward that each candidate has of its own before
+        the examples."""
         whole: Tensor | None = None
-        for rows, group, results in self._chunks(weights, lengths, work, pad):
+        for rows, group, results in self._chunks(weights, lengths, work, pad, shared):
             if whole is None:
                 whole = results.new_full((len(weights), len(lengths)), torch.nan)
             whole[rows.start : rows.stop, list(group)] = results.view(len(rows), len(group))
         return np.full((len(weights), len(lengths)), np.nan) if whole is None else whole.double().cpu().numpy()
 
-    def call(self, group: Sequence[int], candidates: int, inputs: Mapping[str, Any]) -> Any:
+    def call(
+        self, group: Sequence[int], candidates: int, inputs: Mapping[str, Any], own: Mapping[str, Any] | None = None
+    ) -> Any:
         """The model's output for `inputs` of the examples in `group`: tensors (rows, ...), repeated here for each of
-        the candidates, with what does not depend on a mix taken from memory."""
+        the candidates, with what does not depend on a mix taken from memory. `own` is given as it is, to be gone on
+        from: states of the candidates, with which nothing is taken from memory."""
         rows = next(value.shape[0] for value in inputs.values() if isinstance(value, Tensor))
         whole = {k: repeat_rows(v, candidates) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        if own:
+            return self.model(**{**whole, **own})
         with self.lower.replayed(tuple(group), lambda: self.model(**inputs), rows=rows, candidates=candidates):
             return self.model(**whole)
 
+    def try_replay(self, work: Callable[[], Tensor]) -> None:
+        """Never take anything from memory unless `work`, which calls the untouched base through `call`, gives the same
+        with it as without."""
+        if not self.lower.paths:
+            return
+        with torch.inference_mode():
+            work()  # the first time it is recorded, which is a forward of its own
+            found = work()
+            with self.lower.idle():
+                truth = work()
+        if not agree(found, truth):
+            self.lower.forget()
+
     def _chunks(
-        self, weights: NDArray[np.float64], lengths: Lengths, work: Callable[[Sequence[int], int], T], pad: bool
+        self,
+        weights: NDArray[np.float64],
+        lengths: Lengths,
+        work: Callable[[Sequence[int], int], T],
+        pad: bool,
+        shared: int = 0,
     ) -> Iterator[tuple[range, Sequence[int], T]]:
         """(candidates, examples, results) of one forward after the other, of this share of them."""
         numbers = itertools.count()
         rows = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
         done = 0
         while done < len(rows):
-            part = rows[done : done + self._at_once(len(rows) - done, lengths)]
+            part = rows[done : done + self._at_once(len(rows) - done, [(shared,), *lengths])]
             try:
                 results = self._run_part(part, lengths, work, pad, numbers)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
-                self._halve(lengths, error)
+                self._halve([(shared,), *lengths], error)
                 continue
             for group, found in results:
                 yield range(done, done + len(part)), group, found
@@ -107,6 +134,7 @@ class Population:
         numbers: Iterator[int],
     ) -> list[tuple[list[int], T]]:
         """One mix of the factors, then one forward per group of examples that is of this share."""
+        self.turn += 1
         candidates = part.shape[0]
         groups = group_examples(
             lengths, candidates=candidates, token_budget=self.token_budget, forward_cost=self._forward_cost, pad=pad

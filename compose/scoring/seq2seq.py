@@ -17,18 +17,10 @@ from numpy.typing import NDArray
 from ..examples import Examples
 from ..mixed_factors import Stack
 from .generation import greedy
-from .output_layer import output_only_at, places_of, wanted_logits
+from .label_places import LabelPlaces, label_places
+from .output_layer import output_only_at, wanted_logits
 from .population import Population, PopulationScorer
-from .tokens import (
-    Padded,
-    attention_mask,
-    check_tokens,
-    encode_continuation,
-    encode_output,
-    mean_token_losses,
-    pad_rows,
-    pad_token,
-)
+from .tokens import attention_mask, check_tokens, encode_continuation, encode_output, pad_rows, pad_token
 
 
 class Seq2SeqScorer(PopulationScorer):
@@ -56,8 +48,9 @@ class Seq2SeqScorer(PopulationScorer):
             self._inputs, self._labels = ([ids for ids, _ in pairs], [ids for _, ids in pairs])
         check_tokens(model, self._inputs, base_name=base_name, what="input")
         check_tokens(model, self._labels, base_name=base_name, what="output")
-        self._batches: dict[tuple[int, ...], tuple[dict[str, Any], Padded]] = {}
+        self._batches: dict[tuple[int, ...], tuple[dict[str, Any], LabelPlaces]] = {}
         self._max_new_tokens = max_new_tokens or max(len(labels) for labels in self._labels)
+        self._population.try_replay(lambda: self._label_logits((0,), 1))
 
     @property
     def token_counts(self) -> NDArray[np.int64]:
@@ -72,21 +65,25 @@ class Seq2SeqScorer(PopulationScorer):
         return self._population.run(weights, lengths, self._texts)
 
     def _losses(self, group: Sequence[int], candidates: int) -> torch.Tensor:
+        return self._batch(tuple(group))[1].mean_losses(self._label_logits(group, candidates))
+
+    def _label_logits(self, group: Sequence[int], candidates: int) -> torch.Tensor:
+        """(K * label tokens, vocabulary)"""
         inputs, labels = self._batch(tuple(group))
-        places = places_of(labels.mask, candidates)
+        places = labels.of(candidates)
         with output_only_at(self._model, places):
             output = self._population.call(group, candidates, inputs)
-        return mean_token_losses(wanted_logits(output.logits, places), labels)
+        return wanted_logits(output.logits, places)
 
-    def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], Padded]:
-        """What the model is given for the examples of `group`, and their labels; made once."""
+    def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], LabelPlaces]:
+        """What the model is given for the examples of `group`, and their labels' places; made once."""
         if group not in self._batches:
             device, pad = self._model.device, pad_token(self._tokenizer)
             inputs = pad_rows([self._inputs[i] for i in group], value=pad, device=device)
             # right padding of the labels needs no mask: a decoder position never sees the ones after it
             labels = pad_rows([self._labels[i] for i in group], value=pad, device=device)
             given = {"input_ids": inputs.ids, "decoder_input_ids": self._shifted_right(labels.ids), "use_cache": False}
-            self._batches[group] = ({**given, **attention_mask(inputs)}, labels)
+            self._batches[group] = {**given, **attention_mask(inputs)}, label_places(labels.mask, labels)
         return self._batches[group]
 
     def _shifted_right(self, labels: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Texts as token ids, padded batches of them, and the loss of given tokens under given logits."""
+"""Texts as token ids, and padded batches of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..errors import BadExamples, BaseModelError
 
@@ -38,22 +37,6 @@ def pad_rows(
 def attention_mask(padded: Padded) -> dict[str, Tensor]:
     """The mask as an argument for the model, left out where no row is padded: without it attention is cheaper."""
     return {} if bool(padded.mask.all()) else {"attention_mask": padded.mask}
-
-
-def mean_token_losses(logits: Tensor, labels: Padded) -> Tensor:
-    """Mean negative log-likelihood of each row's labels, (K * rows,), in float32 (float64 for float64 logits).
-
-    `labels` is (rows, width), the same for every candidate; `logits` is (K * tokens, vocabulary) for its real tokens,
-    candidate by candidate and row by row.
-    """
-    counts = labels.mask.sum(1)
-    wanted = labels.ids[labels.mask.bool()]
-    candidates = logits.shape[0] // wanted.shape[0]
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    losses = functional.cross_entropy(logits, wanted.repeat(candidates), reduction="none").view(candidates, -1)
-    owner = torch.repeat_interleave(counts)
-    summed = losses.new_zeros(candidates, len(counts)).index_add_(1, owner, losses)
-    return (summed / counts).reshape(-1)
 
 
 def encode_output(tokenizer: Any, text: str) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from compose import cross_attention
 from compose.adapter import LoraAdapter
@@ -106,6 +107,18 @@ def test_an_adapted_module_outside_of_the_layers_forbids_a_replay(families: Any)
     assert LowerLayers(base.model, ["model.layers.1.mlp.down_proj", "lm_head"]).paths == ("model.layers.0",)
 
 
+def test_a_model_that_looks_at_a_lower_layer_again_is_not_replayed(families: Any, examples: Examples) -> None:
+    family = families["t5"]
+    base = family.base()
+    adapters = only(family.adapters(base.model, scalings=(1.0,)), lambda path: path.startswith("encoder.block.1"))
+    assert scorer_of(base, adapters, examples)._population.lower.paths  # type: ignore[attr-defined]
+    seen: list[Any] = []
+    base.model.encoder.block[0].layer[0].layer_norm.register_forward_hook(lambda _m, _i, output: seen.append(output))
+    base.model.lm_head.register_forward_hook(lambda _m, _i, out: out + (seen.pop().mean() if seen else 0))
+    odd: Any = scorer_of(base, adapters, examples)
+    assert not odd._population.lower.paths
+
+
 def test_after_an_error_in_the_middle_the_model_computes_again(families: Any) -> None:
     family = families["llama"]
     base = family.base()
@@ -164,6 +177,53 @@ def test_a_last_layer_that_does_more_is_not_cut(families: Any, examples: Example
     scorer: Any = scorer_of(base, family.adapters(base.model, scalings=(0.5,)), examples)
     assert not scorer._last.cuts
     assert np.isfinite(scorer.example_losses(WEIGHTS)).all()
+
+
+# --- shared prefix --------------------------------------------------------------------------------------------------
+
+INSTRUCTION = "bad cafe " * 4
+INSTRUCTED = Examples(tuple(Example(INSTRUCTION + i, o) for i, o in [("abc", "cb"), ("jih", "h"), ("abcdef", "fe")]))
+
+
+@pytest.mark.parametrize("method", ["lorahub", "exact"])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("token_budget", [50, 10_000])
+def test_what_all_prompts_begin_with_is_computed_once_per_candidate(
+    families: Any, name: str, method: str, token_budget: int
+) -> None:
+    family = families[name]
+    base = family.base()
+    adapters = family.adapters(base.model, scalings=(2.0, 0.5))
+    whole: Any = scorer_of(base, adapters, INSTRUCTED, method=method, token_budget=token_budget)
+    assert len(whole._prefix) >= len(INSTRUCTION)
+    calls = Calls(deepest(base.model))
+    found = whole.example_losses(WEIGHTS)
+    shared_rows = sum(calls.rows)
+    whole._prefix.forget()
+    whole._batches.clear()
+    calls.rows.clear()
+    close(found, whole.example_losses(WEIGHTS))
+    assert shared_rows < 0.6 * sum(calls.rows)
+
+
+def test_prompts_with_little_in_common_share_nothing(families: Any, examples: Examples) -> None:
+    base = families["llama"].base()
+    scorer: Any = scorer_of(base, families["llama"].adapters(base.model, scalings=(1.0,)), examples)
+    assert len(scorer._prefix) == 0
+
+
+def test_equal_prompts_keep_their_last_token_out_of_the_prefix(families: Any) -> None:
+    rows = Examples(tuple(Example(INSTRUCTION, output) for output in ("abc", "b", "cc")))
+    base = families["llama"].base()
+    scorer: Any = scorer_of(base, families["llama"].adapters(base.model, scalings=(1.0,)), rows)
+    assert len(scorer._prefix) == len(INSTRUCTION) - 1
+    alone = [
+        scorer_of(base, families["llama"].adapters(base.model, scalings=(1.0,)), Examples((row,))).example_losses(
+            WEIGHTS
+        )
+        for row in rows
+    ]
+    close(scorer.example_losses(WEIGHTS), np.concatenate(alone, axis=1))
 
 
 # --- cross-attention ------------------------------------------------------------------------------------------------
@@ -269,3 +329,35 @@ def test_other_errors_of_a_forward_are_not_taken_for_memory(
     failing_above(scorer, 0, RuntimeError("shapes do not match"), monkeypatch)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         scorer.example_losses(WEIGHTS)
+
+
+# --- no waiting for the device --------------------------------------------------------------------------------------
+
+
+class Waits(TorchDispatchMode):
+    """Operations whose result the host must have before it can go on: on a GPU each of them empties the queue."""
+
+    NAMES = ("aten::nonzero", "aten::_local_scalar_dense", "aten::masked_select", "aten::is_nonzero")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        masked = name == "aten::index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if name in self.NAMES or masked:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_known_group_of_examples_is_scored_without_asking_the_device(generating_family: Any) -> None:
+    rows = Examples((Example("abc", "de"), Example("fgh", "ij")))  # one length: nothing is padded
+    base = generating_family.base()
+    scorer: Any = scorer_of(base, generating_family.adapters(base.model, scalings=(1.0,)), rows)
+    scorer.example_losses(WEIGHTS)
+    mixes = scorer._population.stack.mix(torch.from_numpy(WEIGHTS))
+    with torch.inference_mode(), scorer._population._batched.mixed(mixes, candidates=len(WEIGHTS)), Waits() as waits:
+        scorer._losses([0, 1], len(WEIGHTS))
+    # transformers itself looks once per causal forward whether its positions are those of packed sequences
+    assert waits.found == ([] if generating_family.kind == "seq2seq" else ["aten::is_nonzero"])

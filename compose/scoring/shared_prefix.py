@@ -1,0 +1,59 @@
+"""What all prompts of a causal model begin with, computed once per candidate instead of once per example.
+
+An instruction or a template before every example is the usual case. Keys and values of the common first tokens are kept
+while one set of mixes is attached, and every forward goes on from them. Between candidates nothing can be shared: their
+adapters change the keys and values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from itertools import takewhile
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from .output_layer import output_only_at
+
+LEAST_SAVED = 64
+"""Tokens per candidate; below that one more forward costs more than it saves."""
+
+
+class SharedPrefix:
+    """The common first tokens of `prompts`, at most all but one of the shortest; none where it does not pay."""
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
+        self._model = model
+        common = [column[0] for column in takewhile(lambda c: len(set(c)) == 1, zip(*prompts, strict=False))]
+        common = common[: min(map(len, prompts)) - 1]
+        saved = (len(prompts) - 1) * len(common)
+        self.tokens = common if saved >= LEAST_SAVED else []
+        self.share = saved / sum(map(len, prompts))
+        """Of the prompts' tokens, how many need not be computed."""
+        self._held: tuple[object, Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def forget(self) -> None:
+        """Never share anything from now on."""
+        self.tokens, self.share, self._held = [], 0.0, None
+
+    def drop(self) -> None:
+        """Give back the memory of the mixes that were attached last."""
+        self._held = None
+
+    def states(self, turn: object, *, rows: int, candidates: int) -> dict[str, Any]:
+        """Arguments that make the model go on after the prefix: its keys and values for `rows` rows of each candidate.
+        `turn` says which mixes are attached."""
+        if self._held is None or self._held[0] != turn:
+            ids = torch.tensor([self.tokens], device=self._model.device).repeat(candidates, 1)
+            cache = DynamicCache(config=self._model.config)
+            with output_only_at(self._model, ids.new_zeros(1)):
+                self._model(input_ids=ids, past_key_values=cache, use_cache=True)
+            self._held = (turn, cache)
+        own = deepcopy(self._held[1])  # a forward appends to it
+        own.batch_repeat_interleave(rows)
+        return {"past_key_values": own, "use_cache": True}
