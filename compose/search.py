@@ -1,9 +1,12 @@
 """Search the weights of a mix without gradients: score, ask, tell, and never return less than what was there before.
 
-Default search (`default_search.py`): base (w = 0), uniform (1/N each) and every single adapter (w = 1) are scored in
-one batch; the best single adapters are searched on from the best of these points; the point returned is the best of
-all that were scored, among those whose loss is not above that of base, best single and uniform. An optimizer's own
-recommendation is not used: with some of them it is worse than the best point.
+Default search (`fitted_run.py`): base (w = 0), uniform (1/N each) and every single adapter (w = 1) are scored in one
+batch; weights are fitted to what these score on each example, scored, corrected and fitted again; the mix is kept when
+it is ahead of base, best single and the uniform mix of the best on examples that it was not fitted to (`gate.py`).
+
+With a nevergrad optimizer's name (`nevergrad_run.py`) the search goes on from the best of the baselines; the point
+returned is the best of all that were scored, among those whose loss is not above that of base, best single and uniform.
+An optimizer's own recommendation is not used: with some of them it is worse than the best point.
 
 `preset="lorahub"` is the reference's search (arXiv 2307.13269 and its code): NGOpt from 0 within +-1.5, one evaluation
 at a time, and the point that nevergrad recommends.
@@ -19,10 +22,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .default_search import DefaultRun, check_budget
+from .baselines import check_budget
 from .errors import SearchError
+from .fitted_run import STRENGTH, FittedRun
 from .lorahub_preset import PresetRun
-from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, default_objective
+from .nevergrad_run import NevergradRun
+from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
 from .trials import Ledger, Progress, SearchResult, Trial
 
 if TYPE_CHECKING:
@@ -30,9 +35,9 @@ if TYPE_CHECKING:
     from .scoring.protocol import Scorer
 
 DEFAULT_BUDGET = 40
-DEFAULT_BOUNDS = (-1.5, 1.5)
-ONE_WORKER = "Cobyla"
-SEVERAL_WORKERS = "OnePlusOne"
+FIT = "fit"
+FIT_BOUNDS = (0.0, 1.5)
+NEVERGRAD_BOUNDS = (-1.5, 1.5)
 LORAHUB = "lorahub"
 
 
@@ -52,9 +57,10 @@ def search(
 ) -> SearchResult:
     """Search weights for `adapters` (or their names, in the scorer's order) within `budget` evaluations.
 
-    workers    points asked for at a time and scored as one batch; it decides the default optimizer, no device does.
-    optimizer  a name from nevergrad's registry; by default Cobyla with one worker, OnePlusOne with several.
-    bounds     of every weight, by default -1.5 to 1.5; `l1` multiplies mean |w|, by default 0.05.
+    optimizer  fit (the default), or a name from nevergrad's registry.
+    workers    points that a nevergrad optimizer is asked for at a time, scored as one batch.
+    bounds     of every weight: by default 0 to 1.5 for fit, -1.5 to 1.5 for the others.
+    l1         multiplies mean |w|: by default 0 for fit, which has a prior of its own, 0.05 for the others.
     replay     trials of an earlier run with the same settings: their losses are taken instead of scored again.
     on_trial   is called after every batch.
 
@@ -70,7 +76,7 @@ def search(
             f"the scorer mixes {', '.join(scorer.adapter_names)}, the search was asked for {', '.join(names)}",
             remedy="make the scorer from the same adapters, in the same order",
         )
-    objective = LORAHUB_OBJECTIVE if preset else default_objective(DEFAULT_L1 if l1 is None else l1)
+    objective = _objective_of(optimizer, preset=preset, l1=l1)
     ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
     run = _run_of(names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds)
     stopped = False
@@ -108,6 +114,17 @@ def finish(
     return _result(listed, ledger, run, seed=seed, preset=preset, method=method, stopped=False)
 
 
+Run = PresetRun | NevergradRun | FittedRun
+
+
+def _objective_of(optimizer: str | None, *, preset: str | None, l1: float | None) -> Objective:
+    if preset:
+        return LORAHUB_OBJECTIVE
+    if optimizer in (None, FIT):
+        return Objective(mean_over_examples, l1=l1 or 0.0, prior=STRENGTH)
+    return default_objective(DEFAULT_L1 if l1 is None else l1)
+
+
 def _run_of(
     names: tuple[str, ...],
     ledger: Ledger,
@@ -117,17 +134,20 @@ def _run_of(
     optimizer: str | None,
     preset: str | None,
     bounds: tuple[float, float] | None,
-) -> PresetRun | DefaultRun:
+) -> Run:
     if preset:
         return PresetRun(names, ledger, seed=seed)
-    name = optimizer or (ONE_WORKER if workers == 1 else SEVERAL_WORKERS)
-    return DefaultRun(names, ledger, seed=seed, workers=workers, optimizer=name, bounds=bounds or DEFAULT_BOUNDS)
+    if optimizer in (None, FIT):
+        return FittedRun(names, ledger, seed=seed, bounds=bounds or FIT_BOUNDS)
+    return NevergradRun(
+        names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds or NEVERGRAD_BOUNDS
+    )
 
 
 def _result(
     names: tuple[str, ...],
     ledger: Ledger,
-    run: PresetRun | DefaultRun,
+    run: Run,
     *,
     seed: int,
     preset: str | None,
@@ -151,6 +171,7 @@ def _result(
         preset=preset,
         stopped=stopped,
         fell_back=fell_back,
+        gate=run.gate,
         notes=(*run.notes, *_notes_on(chosen, method, fell_back=fell_back)),
     )
 
@@ -193,7 +214,7 @@ def check_settings(
         raise SearchError(f"l1 is {l1}, it must be 0 or a positive number")
     if preset is None:
         check_budget(budget, len(names))
-        if optimizer is not None:
+        if optimizer not in (None, FIT):
             from .nevergrad_search import check_optimizer
 
             check_optimizer(optimizer, workers=workers)

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from compose.default_search import baseline_count, searched_count
+from compose.nevergrad_run import searched_count
+from compose.baselines import baseline_count
 from compose.errors import SearchError
 from compose.scoring.protocol import Scorer
 from compose.search import finish, search
