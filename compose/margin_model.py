@@ -12,7 +12,6 @@ Pure functions of arrays. Knows nothing of models, trials or budgets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -15,15 +15,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .baselines import baseline_count, baselines_of, check_budget, score_baselines, stored_baselines
-from .gate import Gate
-from .trials import Baselines, Ledger, Trial
+from .baselines import baseline_count, check_budget, score_baselines
+from .judged_run import JudgedRun
+from .trials import Ledger, Trial
 
 FIRST_STEP = 0.75
 """In weight; the single adapters were scored at 1. Half the range where that is less."""
 
 
-class NevergradRun:
+class NevergradRun(JudgedRun):
     """Baselines first, then an optimizer over the best single adapters from the best point so far."""
 
     def __init__(
@@ -36,22 +36,19 @@ class NevergradRun:
         optimizer: str,
         bounds: tuple[float, float],
     ) -> None:
+        super().__init__(names, ledger, seed=seed)
         check_budget(ledger.budget, len(names))
         self.optimizer = optimizer
-        self.gate: Gate | None = None
-        self.searched: tuple[int, ...] = ()
-        self.notes: list[str] = []
-        self._names, self._ledger = names, ledger
-        self._seed, self._workers, self._bounds = seed, workers, bounds
+        self._workers, self._bounds = workers, bounds
 
     def run(self) -> None:
         self._choose_searched(score_baselines(self._ledger, len(self._names)))
         if self.searched and self._ledger.left:
             self._ask_and_tell()
+        self._judge_asks()
 
-    def run_no_further(self) -> None:
-        """Settle on the trials that the ledger holds already: nothing is scored."""
-        self._choose_searched(stored_baselines(self._ledger, len(self._names)))
+    def _search_all(self) -> None:
+        self._choose_searched(self._singles())
 
     def _choose_searched(self, singles: Sequence[Trial]) -> None:
         count = len(self._names)
@@ -60,22 +57,6 @@ class NevergradRun:
         self.searched = self._ledger.searched = tuple(best_first[:m])
         if m < count:
             self.notes.append(self._small_budget_note())
-
-    @property
-    def baselines(self) -> Baselines:
-        """There once anything is: they are scored as one batch."""
-        return baselines_of(self._ledger.trials, self._names)
-
-    def choose(self) -> Trial:
-        limit = self.baselines.lowest_loss
-        return min(
-            (trial for trial in self._ledger.trials if trial.loss <= limit), key=lambda t: (t.objective, t.number)
-        )
-
-    def fell_back(self, chosen: Trial) -> str | None:
-        if chosen.kind == "single":
-            return self._names[chosen.weights.index(1.0)]
-        return None if chosen.kind == "ask" else chosen.kind
 
     def _small_budget_note(self) -> str:
         count = len(self._names)

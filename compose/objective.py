@@ -47,6 +47,11 @@ class Objective:
         spread = ((weights - 1 / weights.shape[1]) ** 2).sum(axis=1)
         return np.asarray(self.l1 * np.abs(weights).mean(axis=1) + self.prior / examples * spread)
 
+    def penalty_gradient(self, weights: Floats, examples: int) -> Floats:
+        """(N,) -> (N,): of one row's penalty."""
+        apart = weights - 1 / len(weights)
+        return np.asarray(self.l1 * np.sign(weights) / len(weights) + 2 * self.prior / examples * apart)
+
 
 def default_objective(l1: float = DEFAULT_L1) -> Objective:
     return Objective(reduce=mean_over_examples, l1=l1)

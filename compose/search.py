@@ -18,13 +18,15 @@ at a time, and the point that nevergrad recommends.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from .adam_run import AdamRun, Differentiable
 from .baselines import check_budget
 from .errors import SearchError
 from .fitted_run import STRENGTH, FittedRun
+from .judged_run import JudgedRun
 from .lorahub_preset import PresetRun
 from .nevergrad_run import NevergradRun
 from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
     from .scoring.protocol import Scorer
 
 DEFAULT_BUDGET = 40
-FIT = "fit"
+FIT, ADAM = "fit", "adam"
+OWN = (None, FIT, ADAM)
+"""Optimizers that are not nevergrad's. (Its registry has an Adam too, under other names.)"""
 FIT_BOUNDS = (0.0, 1.5)
 NEVERGRAD_BOUNDS = (-1.5, 1.5)
 LORAHUB = "lorahub"
@@ -57,10 +61,10 @@ def search(
 ) -> SearchResult:
     """Search weights for `adapters` (or their names, in the scorer's order) within `budget` evaluations.
 
-    optimizer  fit (the default), or a name from nevergrad's registry.
+    optimizer  fit (the default), adam (for scorers that can run backward), or a name from nevergrad's registry.
     workers    points that a nevergrad optimizer is asked for at a time, scored as one batch.
-    bounds     of every weight: by default 0 to 1.5 for fit, -1.5 to 1.5 for the others.
-    l1         multiplies mean |w|: by default 0 for fit, which has a prior of its own, 0.05 for the others.
+    bounds     of every weight: by default 0 to 1.5 for fit and adam, -1.5 to 1.5 for the others.
+    l1         multiplies mean |w|: by default 0 for fit and adam, which have a prior of their own, 0.05 for the others.
     replay     trials of an earlier run with the same settings: their losses are taken instead of scored again.
     on_trial   is called after every batch.
 
@@ -78,7 +82,9 @@ def search(
         )
     objective = _objective_of(optimizer, preset=preset, l1=l1)
     ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
-    run = _run_of(names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds)
+    run = _run_of(
+        names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds, scorer=scorer
+    )
     stopped = False
     try:
         run.run()
@@ -108,19 +114,21 @@ def finish(
     ledger = Ledger(None, default_objective(DEFAULT_L1), budget=budget, replay=trials, on_trial=None)
     ledger.adopt_stored()
     listed = tuple(names)
-    run = _run_of(listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None)
+    run = _run_of(
+        listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None, scorer=None
+    )
     run.run_no_further()
     run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
     return _result(listed, ledger, run, seed=seed, preset=preset, method=method, stopped=False)
 
 
-Run = PresetRun | NevergradRun | FittedRun
+Run = PresetRun | JudgedRun
 
 
 def _objective_of(optimizer: str | None, *, preset: str | None, l1: float | None) -> Objective:
     if preset:
         return LORAHUB_OBJECTIVE
-    if optimizer in (None, FIT):
+    if optimizer in OWN:
         return Objective(mean_over_examples, l1=l1 or 0.0, prior=STRENGTH)
     return default_objective(DEFAULT_L1 if l1 is None else l1)
 
@@ -134,14 +142,24 @@ def _run_of(
     optimizer: str | None,
     preset: str | None,
     bounds: tuple[float, float] | None,
+    scorer: Scorer | None,
 ) -> Run:
     if preset:
         return PresetRun(names, ledger, seed=seed)
     if optimizer in (None, FIT):
         return FittedRun(names, ledger, seed=seed, bounds=bounds or FIT_BOUNDS)
+    if optimizer == ADAM:
+        return AdamRun(names, ledger, _differentiable(scorer), seed=seed, bounds=bounds or FIT_BOUNDS)
     return NevergradRun(
         names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds or NEVERGRAD_BOUNDS
     )
+
+
+def _differentiable(scorer: Scorer | None) -> Differentiable | None:
+    """The scorer, if it can run backward. None: only stored trials are looked at."""
+    if scorer is not None and not hasattr(scorer, "losses_and_gradients"):
+        raise SearchError(f"{type(scorer).__name__} cannot run backward", remedy=f"use --optimizer {FIT}")
+    return cast("Differentiable | None", scorer)
 
 
 def _result(
@@ -214,7 +232,7 @@ def check_settings(
         raise SearchError(f"l1 is {l1}, it must be 0 or a positive number")
     if preset is None:
         check_budget(budget, len(names))
-        if optimizer not in (None, FIT):
+        if optimizer not in OWN:
             from .nevergrad_search import check_optimizer
 
             check_optimizer(optimizer, workers=workers)

@@ -42,4 +42,4 @@ class Space:
             found = minimize(function, start, jac=True, bounds=limits, method="SLSQP", constraints=rule)
         else:
             found = minimize(function, start, jac=True, bounds=limits, method="L-BFGS-B")
-        return np.clip(found.x, low, high)
+        return np.asarray(np.clip(found.x, low, high), dtype=np.float64)

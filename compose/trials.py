@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .scoring.protocol import Scorer
 
 Kind = Literal["base", "uniform", "single", "top", "fold", "ask", "recommend"]
-"""What a trial is for: `top` is the uniform mix of the best singles, `fold` a mix found without some of the examples."""
+"""What a trial is for: `top` is the uniform mix of the best singles, `fold` a mix made without some of the examples."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,10 @@ class Ledger:
             added = dict(zip(fresh, self._score(rows[list(fresh)], [kinds[i] for i in fresh]), strict=True))
         return [added[i] if i in added else self._by_weights[_key(row)] for i, row in enumerate(rows)]
 
+    def penalty_gradient(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N,): of what the objective adds to the loss."""
+        return self._objective.penalty_gradient(weights, self._examples)
+
     def adopt_stored(self) -> None:
         """Take all stored trials as they are, whatever the search would ask for."""
         self.trials += self._stored
@@ -157,7 +161,9 @@ class Ledger:
             example_losses = self._scorer.example_losses(rows)
             losses = self._objective.reduce(example_losses, self._scorer.token_counts)
             losses = np.where(np.isnan(losses), np.inf, losses)
-            per_example: list[tuple[float, ...] | None] = [tuple(row.tolist()) for row in np.where(np.isnan(example_losses), np.inf, example_losses)]
+            per_example: list[tuple[float, ...] | None] = [
+                tuple(row.tolist()) for row in np.where(np.isnan(example_losses), np.inf, example_losses)
+            ]
         else:
             losses = np.array([trial.loss for trial in stored])
             per_example = [trial.example_losses for trial in stored]

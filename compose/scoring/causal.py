@@ -60,13 +60,13 @@ class CausalScorer(PopulationScorer):
 
     def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         lengths = [(len(row),) for row in self._rows]
-        return np.array(self._population.run(weights, lengths, self._losses, pad=self._pads))
+        return np.array(self._population.losses(weights, lengths, self._losses, pad=self._pads))
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
         lengths = [(len(prompt), self._max_new_tokens) for prompt in self._prompts]
         return self._population.run(weights, lengths, self._texts, pad=self._pads)
 
-    def _losses(self, group: Sequence[int], candidates: int) -> list[float]:
+    def _losses(self, group: Sequence[int], candidates: int) -> Tensor:
         device, pad = self._model.device, pad_token(self._tokenizer)
         rows = pad_rows([self._rows[i] for i in group], value=pad, left=True, device=device)
         labels = pad_rows([self._labels[i] for i in group], value=pad, left=True, device=device)

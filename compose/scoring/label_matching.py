@@ -49,7 +49,7 @@ class LabelMatchingScorer(PopulationScorer):
         label_ids = self._tokens(list(texts.values()))
         check_tokens(model, self._inputs, base_name=base_name, what="input")
         check_tokens(model, label_ids, base_name=base_name, what="label text")
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference_mode: the search by gradients goes through them
             # one by one, so that a label's embedding does not depend on the other labels
             self._label_embeddings = torch.cat([self._embed([ids], 1) for ids in label_ids])
 
@@ -59,7 +59,7 @@ class LabelMatchingScorer(PopulationScorer):
         return np.ones(len(self._inputs), dtype=np.int64)
 
     def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array(self._population.run(weights, self._lengths(), self._losses))
+        return np.array(self._population.losses(weights, self._lengths(), self._losses))
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
         return self._population.run(weights, self._lengths(), self._best_labels)
@@ -83,11 +83,10 @@ class LabelMatchingScorer(PopulationScorer):
         """(K * rows, labels)"""
         return self._temperature * self._embed([self._inputs[i] for i in group], candidates) @ self._label_embeddings.T
 
-    def _losses(self, group: Sequence[int], candidates: int) -> list[float]:
+    def _losses(self, group: Sequence[int], candidates: int) -> Tensor:
         logits = self._logits(group, candidates)
         targets = torch.tensor([self._targets[i] for i in group] * candidates, device=logits.device)
-        losses: list[float] = functional.cross_entropy(logits, targets, reduction="none").tolist()
-        return losses
+        return functional.cross_entropy(logits, targets, reduction="none")
 
     def _best_labels(self, group: Sequence[int], candidates: int) -> list[str]:
         return [self._names[best] for best in self._logits(group, candidates).argmax(-1).tolist()]

@@ -6,13 +6,14 @@ a time; the result of one (candidate, example) pair does not depend on its neigh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from ..batched_model import BatchedModel
 from ..mixed_factors import Stack
@@ -23,6 +24,8 @@ Lengths = Sequence[tuple[int, ...]]
 
 Work = Callable[[Sequence[int], int], Sequence[T]]
 """(examples of the chunk, candidates K) -> K * len(examples) results, candidate-major."""
+LossWork = Callable[[Sequence[int], int], Tensor]
+"""The same for losses: (K * len(examples),)."""
 
 DEFAULT_TOKEN_BUDGET = 1024
 """Tokens per forward. On a CPU 500 to 1500 are best: smaller ones re-read the weights, larger ones leave the cache."""
@@ -40,6 +43,34 @@ class Population:
         self.base_name = base_name
         self._batched = BatchedModel(model, stack.module_shapes, base_name=base_name)
         self._forward_cost = forward_cost(sum(p.numel() for p in model.parameters()))
+        self._gradients: list[Tensor] | None = None
+
+    @contextmanager
+    def differentiating(self) -> Iterator[list[Tensor]]:
+        """While inside, `losses` also appends to the list the gradient of each candidate's summed losses: (K, N)."""
+        self._gradients = []
+        try:
+            yield self._gradients
+        finally:
+            self._gradients = None
+
+    def losses(
+        self, weights: NDArray[np.float64], lengths: Lengths, work: LossWork, *, pad: bool = True
+    ) -> list[list[float]]:
+        """`run` for work that gives tensors."""
+        if self._gradients is None:
+            return self.run(weights, lengths, lambda group, count: work(group, count).tolist(), pad=pad)
+        rows = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64)).requires_grad_()
+
+        def differentiated(group: Sequence[int], count: int) -> list[float]:
+            found = work(group, count)
+            found.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]  # the mix is shared by all groups
+            return found.tolist()
+
+        with torch.enable_grad():
+            results = self._run_part(rows, lengths, differentiated, pad)
+        self._gradients.append(rows.grad if rows.grad is not None else torch.zeros_like(rows))
+        return results
 
     def run(self, weights: NDArray[np.float64], lengths: Lengths, work: Work[T], *, pad: bool = True) -> list[list[T]]:
         """`work` for every candidate of `weights` (K, N) and every example: K lists of E results.
@@ -86,6 +117,19 @@ class PopulationScorer:
     @property
     def method_params(self) -> Mapping[str, object]:
         return self._population.stack.params
+
+    def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        raise NotImplementedError
+
+    def losses_and_gradients(self, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(K, N) weights -> (K, E) losses as `example_losses`, and (K, N): the gradient of each row's mean loss."""
+        found = [self._one_with_gradient(row) for row in weights]  # one at a time: a backward keeps all activations
+        return np.concatenate([losses for losses, _ in found]), np.array([gradient for _, gradient in found])
+
+    def _one_with_gradient(self, row: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        with self._population.differentiating() as gradients:
+            losses = self.example_losses(row[None])
+        return losses, gradients[0][0].double().numpy() / losses.shape[1]
 
 
 def forward_cost(parameters: int) -> int:

@@ -49,13 +49,13 @@ class Seq2SeqScorer(PopulationScorer):
 
     def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         lengths = [(len(ids), len(labels)) for ids, labels in zip(self._inputs, self._labels, strict=True)]
-        return np.array(self._population.run(weights, lengths, self._losses))
+        return np.array(self._population.losses(weights, lengths, self._losses))
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
         lengths = [(len(ids), self._max_new_tokens) for ids in self._inputs]
         return self._population.run(weights, lengths, self._texts)
 
-    def _losses(self, group: Sequence[int], candidates: int) -> list[float]:
+    def _losses(self, group: Sequence[int], candidates: int) -> torch.Tensor:
         device, pad = self._model.device, pad_token(self._tokenizer)
         inputs = pad_rows([self._inputs[i] for i in group], value=pad, device=device)
         # right padding of the labels needs no mask: a decoder position never sees the ones after it

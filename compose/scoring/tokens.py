@@ -35,8 +35,8 @@ def pad_rows(
     return Padded(ids.to(device), mask.to(device))
 
 
-def mean_token_losses(logits: Tensor, labels: Padded) -> list[float]:
-    """Mean negative log-likelihood of each row's labels, in float32 (float64 for float64 logits).
+def mean_token_losses(logits: Tensor, labels: Padded) -> Tensor:
+    """Mean negative log-likelihood of each row's labels, (K * rows,), in float32 (float64 for float64 logits).
 
     `logits` is (K * rows, width, vocabulary), `labels` (rows, width): every candidate has the same labels.
     """
@@ -46,8 +46,7 @@ def mean_token_losses(logits: Tensor, labels: Padded) -> list[float]:
     flat = flat if flat.dtype == torch.float64 else flat.float()
     losses = functional.cross_entropy(flat, labels.ids.repeat(repeats, 1)[wanted], reduction="none")
     summed = losses.new_zeros(wanted.shape[0]).index_add_(0, wanted.nonzero()[:, 0], losses)
-    means: list[float] = (summed / wanted.sum(1)).tolist()
-    return means
+    return summed / wanted.sum(1)
 
 
 def encode_output(tokenizer: Any, text: str) -> list[int]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from compose.errors import BadExamples
 from compose.examples import Example, Examples, read_examples, read_labels
-from compose.search import LORAHUB, check_settings
+from compose.search import FIT, LORAHUB, check_settings
 from compose.search import finish as finish_search
 from compose.search import search as search_weights
 from compose.trials import Kind, Progress, SearchResult, Trial
@@ -32,18 +32,28 @@ from storage.searches import PinnedAdapter
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What decides which trials are asked. None: the default of `compose.search.search`."""
+    """What decides which trials are asked. None: the default of `compose.search.search`; the method's is exact, except
+    for the lorahub preset (measured: tests/benchmarks/results/bench_quality_minilm.md)."""
 
     budget: int = 40
     seed: int = 0
     workers: int = 1
     optimizer: str | None = None
     preset: str | None = None
-    method: str = "lorahub"
+    method: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     bounds: tuple[float, float] | None = None
     l1: float | None = None
     device: str = "cpu"
+
+    def resolved(self) -> SearchOptions:
+        """With the defaults that a stored search must keep, whatever they are by the time it is resumed."""
+        preset = self.preset is not None
+        return replace(
+            self,
+            method=self.method or (LORAHUB if preset else "exact"),
+            optimizer=self.optimizer or (None if preset else FIT),
+        )
 
     def merge_params(self) -> dict[str, Any]:
         """The method's parameters; the lorahub preset brings its own fold."""
@@ -101,7 +111,7 @@ def new_plan(
     """
     if into is not None:
         check_target(into)
-    chosen = options or SearchOptions()
+    chosen = (options or SearchOptions()).resolved()
     _check_options(chosen, [str(address) for address in addresses])
     parts = tuple(pin_parts(home, addresses))
     notes = check_fit(parts, allow_unbound=allow_unbound)
@@ -119,19 +129,23 @@ def new_plan(
 def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
     """Refuse what cannot work before the search is stored. What differs from the default may load torch or nevergrad:
     the search is about to do so anyhow."""
-    params = options.merge_params()
-    if options.preset in (None, LORAHUB) and (options.method, options.params) != ("lorahub", {}):
+    params, method = options.merge_params(), _method_of(options)
+    if options.preset in (None, LORAHUB) and (method, options.params) not in (("lorahub", {}), ("exact", {})):
         from compose.methods import find_method
 
-        find_method(options.method).resolve(params)
+        find_method(method).resolve(params)
     check_settings(
         names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
-        preset=options.preset, bounds=options.bounds, l1=options.l1, method=options.method, params=params,
+        preset=options.preset, bounds=options.bounds, l1=options.l1, method=method, params=params,
     )  # fmt: skip
     if options.device != "cpu":
         from compose.device import check_device
 
         check_device(options.device)
+
+
+def _method_of(options: SearchOptions) -> str:
+    return options.resolved().method or ""
 
 
 def stored_plan(home: Home, uuid: str) -> SearchPlan:
@@ -145,6 +159,8 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         raise NotReproduced(f"the stored examples of search {uuid} do not have their recorded digest")
     options = dict(config["options"])
     options["bounds"] = tuple(options["bounds"]) if options["bounds"] else None
+    if not options["optimizer"] and not options["preset"]:  # a search from before `fit` was the default
+        options["optimizer"] = "Cobyla" if options["workers"] == 1 else "OnePlusOne"
     addresses = [_pinned_address(adapter) for adapter in row.adapters]
     return SearchPlan(
         parts=tuple(
@@ -156,7 +172,9 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         base=_same_base(home, config["base"], config["base_digests"]),
         options=SearchOptions(**options),
         uuid=row.uuid,
-        replay=tuple(Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind)) for t in trials),
+        replay=tuple(
+            Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind), t.example_losses) for t in trials
+        ),
     )
 
 
@@ -211,7 +229,7 @@ def finish(home: Home, plan: SearchPlan) -> SearchDone:
     began = time.perf_counter()
     options = plan.options
     result = finish_search(
-        [part.name for part in plan.parts], plan.replay, method=options.method, budget=options.budget,
+        [part.name for part in plan.parts], plan.replay, method=_method_of(options), budget=options.budget,
         seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
     )  # fmt: skip
     row = _start(home, plan)
@@ -238,7 +256,10 @@ class _Recorder:
                 searches.add_trials(
                     session,
                     self._row,
-                    [searches.Trial(t.number, t.kind, t.weights, t.loss, t.objective, each) for t in progress.trials],
+                    [
+                        searches.Trial(t.number, t.kind, t.weights, t.loss, t.objective, each, t.example_losses)
+                        for t in progress.trials
+                    ],
                 )
         if self._tell is not None:
             self._tell(progress)
@@ -286,7 +307,7 @@ def _scorer(plan: SearchPlan) -> Any:
         base,
         examples=plan.examples,
         adapters=read_parts(plan.parts, BaseWeights(plan.base.directory)),
-        method=plan.options.method,
+        method=_method_of(plan.options),
         params=plan.options.merge_params(),
         labels=plan.labels,
     )
@@ -313,7 +334,7 @@ def _publish(home: Home, plan: SearchPlan, result: SearchResult) -> Composed | N
     }
     return mix(
         home, [part for part, _ in used], [weight for _, weight in used], plan.into,
-        options=MixOptions(plan.options.method, plan.options.merge_params(), base=str(plan.base.directory or "")),
+        options=MixOptions(_method_of(plan.options), plan.options.merge_params(), base=str(plan.base.directory or "")),
         search=found, notes=plan.notes,
     )  # fmt: skip
 
@@ -370,5 +391,6 @@ def _outcome(result: SearchResult) -> dict[str, Any]:
         "preset": result.preset,
         "stopped": result.stopped,
         "fell_back": result.fell_back,
+        "gate": asdict(result.gate) if result.gate else None,
         "notes": list(result.notes),
     }

@@ -161,7 +161,7 @@ def measure(cell: Cell, method: str) -> Row:
     began = time.process_time()
     found = METHODS[method](cell)
     seconds = time.process_time() - began + cell.seconds_off
-    accuracy = bench.accuracy(found.merge, found.weights)
+    accuracy = bench.accuracy_of(found.adapter) if found.adapter else bench.accuracy(found.merge, found.weights)
     zero_shot = METHODS["base"](cell)
     return {
         "task": bench.task.name,

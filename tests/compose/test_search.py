@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from compose.nevergrad_run import searched_count
 from compose.baselines import baseline_count
 from compose.errors import SearchError
+from compose.nevergrad_run import searched_count
 from compose.scoring.protocol import Scorer
 from compose.search import finish, search
 from compose.trials import Progress, SearchResult, Trial
