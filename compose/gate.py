@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.9
 """The share of resamples in which something must be ahead of the base, to be evidence of a gain."""
+MORE_LIKELY = 0.5
+"""The same for what can do little harm."""
 RESAMPLES = 2000
 INTERVAL = (5, 95)
 """In percent: the ends of a 90 % interval."""
@@ -36,48 +38,44 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Gate:
-    """What the held-out examples say. `kept` is the name of one of `estimates`; the first is the mix that was found,
-    the second the base. `rival` is the best of all but the mix, `better` the share of resamples in which the mix has
-    a lower loss than it."""
+    """What the held-out examples say. `kept` names one of the `estimates`: mixes, base, then what else there is."""
 
     estimates: tuple[Estimate, ...]
     folds: int
-    rival: str
-    better: float
     kept: str
     sentence: str
 
 
 def decide(
-    found: str, base: str, held_out: Mapping[str, Floats], *, averages: Sequence[str] = (), folds: int, seed: int = 0
-) -> Gate:
-    """The gate over `held_out`: finalist -> (E,) losses. `found` names the mix, `base` the model without any.
+    mixes: Sequence[str], base: str, held_out: Mapping[str, Floats], *, safe: Sequence[str] = (), folds: int,
+    seed: int = 0,
+) -> Gate:  # fmt: skip
+    """The gate over `held_out`: finalist -> (E,) losses. `mixes` names those that were found, `base` the bare model.
 
-    What is not ahead of the base in `CONFIDENCE` of the resamples is no gain. The mix is kept when it is one, unless
-    something simpler is as surely ahead of the mix. Else the best of the simpler ones is kept that is a gain; of the
-    `averages`, equal weights that can do little harm, a lower mean than the base's is enough. Else the base.
+    To count as a gain, a finalist must be ahead of the base in `CONFIDENCE` of the resamples, one of the `safe` ones,
+    which are never far from the base, in `MORE_LIKELY`. The best mix that is a gain is kept, unless something simpler
+    that is one is ahead of that mix in `CONFIDENCE` of the resamples. Without such a mix the best of the simpler ones
+    is kept that is a gain, without that the base.
     """
-    count = len(held_out[found])
+    count = len(held_out[base])
     drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
 
     def ahead(one: str, other: str) -> float:
         return float(((held_out[other] - held_out[one])[drawn].mean(axis=1) > 0).mean())
 
-    names = (found, base, *(name for name in held_out if name not in (found, base)))
-    means = {name: float(losses.mean()) for name, losses in held_out.items()}
-    rival = min(names[1:], key=lambda name: means[name])
+    names = (*mixes, base, *(name for name in held_out if name not in (*mixes, base)))
+    means = {name: float(held_out[name].mean()) for name in names}
     gains = {name: ahead(name, base) for name in names}
-    proven = [name for name in names if gains[name] >= (0.5 if name in averages else CONFIDENCE)]
-    simpler = min((name for name in proven if name != found), key=lambda name: means[name], default=base)
-    kept = found if found in proven and ahead(simpler, found) < CONFIDENCE else simpler
-    better = ahead(found, rival)
+    proven = [name for name in names if name != base and gains[name] >= (MORE_LIKELY if name in safe else CONFIDENCE)]
+    simpler = min((name for name in proven if name not in mixes), key=lambda name: means[name], default=base)
+    kept = min((name for name in proven if name in mixes), key=lambda name: means[name], default=simpler)
+    if kept != simpler and ahead(simpler, kept) >= CONFIDENCE:
+        kept = simpler
     return Gate(
         estimates=tuple(_estimate(name, held_out[name], drawn, gains[name]) for name in names),
         folds=folds,
-        rival=rival,
-        better=better,
         kept=kept,
-        sentence=_sentence(found, base, means, gains, kept=kept, folds=folds),
+        sentence=_sentence(kept, min(mixes, key=lambda name: means[name]), base, means, gains, folds=folds),
     )
 
 
@@ -87,14 +85,12 @@ def _estimate(name: str, losses: Floats, drawn: NDArray[np.int64], ahead_of_base
 
 
 def _sentence(
-    found: str, base: str, means: Mapping[str, float], gains: Mapping[str, float], *, kept: str, folds: int
-) -> str:  # fmt: skip
+    kept: str, mix: str, base: str, means: Mapping[str, float], gains: Mapping[str, float], *, folds: int
+) -> str:
+    """`mix`: the one to speak of when none was kept."""
+    told = mix if kept == base else kept
     said = (
-        f"On examples that it was not fitted to ({folds} folds) {found} has a loss of {means[found]:.3f}, the base "
-        f"{means[base]:.3f}; it is the better one in {gains[found]:.0%} of bootstrap resamples."
+        f"On examples that it was not fitted to ({folds} folds) {told} has a loss of {means[told]:.3f}, {base} "
+        f"{means[base]:.3f}; it is ahead in {gains[told]:.0%} of bootstrap resamples"
     )
-    if kept == found:
-        return said
-    if kept == base:
-        return f"{said} That is no evidence of a gain, so {base} was kept."
-    return f"{said} {kept} has {means[kept]:.3f}, so {kept} was kept."
+    return f"{said}. That is no evidence of a gain, so {base} was kept." if kept == base else f"{said}, and was kept."

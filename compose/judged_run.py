@@ -73,35 +73,47 @@ class JudgedRun:
 
     def _folds(self) -> list[Indices]:
         """The examples in `FOLDS` parts, at random."""
+        if any(trial.example_losses is None for trial in self._ledger.trials):
+            return []  # stored before they were kept
         examples = len(losses_of(self.baselines.base))
         order = np.random.default_rng(self._seed).permutation(examples)
         return [np.sort(part) for part in np.array_split(order, min(FOLDS, examples))]
 
     def _judge_asks(self) -> None:
         """The gate, by choosing again among the trials that there are: no evaluation."""
-        asks = self._asks()
-        if not asks or any(trial.example_losses is None for trial in self._ledger.trials):
-            return
-        folds = self._folds()
-        if len(folds) < 2:
-            return
+        asks, folds = self._asks(), self._folds()
+        if asks and len(folds) > 1:
+            self._judge(folds, {FOUND: self._best(asks)}, {FOUND: self._chosen_again(folds, asks)})
+
+    def _chosen_again(self, folds: Sequence[Indices], asks: Sequence[Trial]) -> Floats:
+        """(E,) for each fold the losses of the trial whose objective on the other examples is lowest."""
         losses = np.array([losses_of(trial) for trial in asks])
         penalties = np.array([trial.objective - trial.loss for trial in asks])
         found = np.empty(losses.shape[1])
         for part, rest in zip(folds, rests_of(folds), strict=True):
             found[part] = losses[int(np.argmin(losses[:, rest].mean(axis=1) + penalties))][part]
-        self._judge(folds, found, {UNIFORM: self.baselines.uniform}, {UNIFORM: losses_of(self.baselines.uniform)})
+        return found
 
     def _judge(
-        self, folds: Sequence[Indices], found: Floats, average: Mapping[str, Trial], held_out: Mapping[str, Floats]
+        self,
+        folds: Sequence[Indices],
+        mixes: Mapping[str, Trial],
+        held_out: Mapping[str, Floats],
+        *,
+        safe: Sequence[str] = (),
     ) -> None:
-        """The gate over the found mix, the base, the best single and one `average`, of which `held_out` are the
-        losses."""
-        base, single = self.baselines.base, self.baselines.best_single_name
-        finalists = {FOUND: self._best(self._asks()), BASE: base, single: self.baselines.best_single, **average}
-        losses = {FOUND: found, BASE: losses_of(base), single: self._single_held_out(folds), **held_out}
-        self.gate = decide(FOUND, BASE, losses, averages=tuple(average), folds=len(folds), seed=self._seed)
-        self._kept = finalists[self.gate.kept]
+        """The gate over `mixes`, base, best single and uniform; `held_out` holds the losses of the mixes and of what
+        else there is."""
+        there = self.baselines
+        finalists = {**mixes, BASE: there.base, there.best_single_name: there.best_single, UNIFORM: there.uniform}
+        losses = {
+            **held_out,
+            BASE: losses_of(there.base),
+            there.best_single_name: self._single_held_out(folds),
+            UNIFORM: losses_of(there.uniform),
+        }
+        self.gate = decide(tuple(mixes), BASE, losses, safe=(*safe, UNIFORM), folds=len(folds), seed=self._seed)
+        self._kept = finalists.get(self.gate.kept)
         self.notes.append(self.gate.sentence)
 
     def _single_held_out(self, folds: Sequence[Indices]) -> Floats:

@@ -85,9 +85,10 @@ def ask_and_tell(
     bounds: tuple[float, float],
     seed: int,
     workers: int = 1,
+    leave: int = 0,
 ) -> bool:
-    """Use up the budget on the weights of the adapters `best_first`, from the best baseline that they can express;
-    the others have weight 0. True when the optimizer had nothing new to ask before that."""
+    """Use up the budget but for `leave` evaluations on the weights of the adapters `best_first`, from the best baseline
+    that they can express; the others have weight 0. True when the optimizer had nothing new to ask before that."""
     from .nevergrad_search import Asker  # a slow import, and not needed to read results
 
     baselines = [trial for trial in ledger.trials if trial.kind in ("base", "uniform", "single")]
@@ -96,15 +97,15 @@ def ask_and_tell(
         optimizer,
         start=np.clip(start[list(best_first)], *bounds).tolist(),
         bounds=bounds,
-        budget=ledger.left + 1,  # the start is scored already
+        budget=ledger.left - leave + 1,  # the start is scored already
         workers=workers,
         seed=seed,
         first_step=min(FIRST_STEP, (bounds[1] - bounds[0]) / 2),
     )
     asks = 0
     with asker:
-        while ledger.left:
-            points = asker.ask(min(workers, ledger.left))
+        while ledger.left > leave:
+            points = asker.ask(min(workers, ledger.left - leave))
             asks += len(points)
             if asker.finished or asks > 4 * ledger.budget:
                 return True

@@ -62,6 +62,7 @@ def report(out: Output, done: SearchDone) -> None:
     text: list[RenderableType] = [
         table("few-shot loss", ("candidate", "loss"), losses, right=("loss",)),
         "",
+        *held_out(result),
         *weight_bars(result.adapter_names, result.weights),
         "",
         f"[dim]{result.evaluations} evaluations, {len(result.searched)} of {len(result.adapter_names)} adapters "
@@ -95,6 +96,23 @@ def compared(result: SearchResult) -> list[tuple[str, float]]:
             (f"best single ({result.baselines.best_single_name})", result.baselines.best_single.loss),
         ]
     return [*rows, (f"found ({result.preset or 'default'} search)", result.loss)]
+
+
+def held_out(result: SearchResult) -> list[RenderableType]:
+    """What the examples say that each candidate was not fitted to."""
+    if result.gate is None:
+        return []
+    rows = [
+        (
+            f"{one.name}{' (kept)' if one.name == result.gate.kept else ''}",
+            f"{one.loss:.4f}",
+            f"{one.low:.3f} to {one.high:.3f}",
+            "" if one.ahead_of_base == 0 else f"{one.ahead_of_base:.0%}",
+        )
+        for one in result.gate.estimates
+    ]
+    columns = ("candidate", "loss", "90 % interval", "ahead of base")
+    return [table(f"held-out loss, {result.gate.folds} folds", columns, rows, right=columns[1:]), ""]
 
 
 def weight_bars(names: tuple[str, ...], weights: tuple[float, ...]) -> list[str]:
