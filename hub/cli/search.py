@@ -10,7 +10,7 @@ import typer
 from hub.actions import search as search_action
 from hub.address import parse_address
 from hub.cli.interrupts import Interrupts
-from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
+from hub.cli.mix_options import MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output
 from hub.cli.search_report import SearchProgress, report, tell_how_to_go_on
 from hub.errors import UsageError
@@ -33,9 +33,14 @@ def search(
     budget: Annotated[int, typer.Option(min=1, help="Evaluations in all, baselines included.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Random state of the optimizer.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Candidates asked for at once.")] = 1,
-    optimizer: Annotated[str, typer.Option(help="A nevergrad optimizer; default: depends on --workers.")] = "",
+    optimizer: Annotated[
+        str, typer.Option(help="fit (the default), adam (by gradients), or one of nevergrad: Cobyla, OnePlusOne ...")
+    ] = "",
     preset: Annotated[str, typer.Option(help="lorahub: the published algorithm, exactly.")] = "",
-    method: MethodOption = "lorahub",
+    method: Annotated[
+        str,
+        typer.Option(help="How to mix: exact (default), lorahub, or another of the list below.", show_default=False),
+    ] = "",
     param: ParamOption = None,
     fold: Annotated[str, typer.Option(help="Short for --param fold=...")] = "",
     bounds: Annotated[str, typer.Option(metavar="LOW,HIGH", help="Limits of each weight.")] = "",
@@ -65,6 +70,7 @@ def search(
                 raise UsageError(
                     "adapters and --examples are needed", remedy="mixhub search ns/a ns/b --examples few.jsonl"
                 )
+            mixing = method or ("lorahub" if fold or preset else "")
             plan = search_action.new_plan(
                 home,
                 [parse_address(a) for a in adapters],
@@ -79,8 +85,8 @@ def search(
                     workers=workers,
                     optimizer=optimizer or None,
                     preset=preset or None,
-                    method=method,
-                    params=method_params(method, param, fold=fold),
+                    method=mixing or None,
+                    params=method_params(mixing or "exact", param, fold=fold),
                     bounds=parse_bounds(bounds) if bounds else None,
                     l1=l1,
                     device=device,
