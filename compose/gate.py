@@ -66,7 +66,11 @@ def decide(
     names = (*mixes, base, *(name for name in held_out if name not in (*mixes, base)))
     means = {name: float(held_out[name].mean()) for name in names}
     gains = {name: ahead(name, base) for name in names}
-    proven = [name for name in names if name != base and gains[name] >= (MORE_LIKELY if name in safe else CONFIDENCE)]
+    proven = [
+        name
+        for name in names
+        if means[name] < means[base] and gains[name] >= (MORE_LIKELY if name in safe else CONFIDENCE)
+    ]
     simpler = min((name for name in proven if name not in mixes), key=lambda name: means[name], default=base)
     kept = min((name for name in proven if name in mixes), key=lambda name: means[name], default=simpler)
     if kept != simpler and ahead(simpler, kept) >= CONFIDENCE:

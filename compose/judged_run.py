@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 FOLDS = 4
+VERY_LARGE = 1e3
+"""A loss in nats that no model has that works."""
 FOUND, BASE, UNIFORM = "the mix that was found", "the base model", "the uniform mix"
 
 
@@ -135,5 +137,5 @@ def rests_of(folds: Sequence[Indices]) -> list[Indices]:
 
 
 def losses_of(trial: Trial) -> Floats:
-    """(E,)"""
-    return np.array(trial.example_losses)
+    """(E,); what is infinite only counts as very large, so that means can be compared."""
+    return np.minimum(np.array(trial.example_losses, dtype=np.float64), VERY_LARGE)
