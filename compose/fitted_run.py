@@ -45,10 +45,18 @@ class FittedRun(JudgedRun):
 
     optimizer = "fit"
 
-    def __init__(self, names: tuple[str, ...], ledger: Ledger, *, seed: int, bounds: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        ledger: Ledger,
+        *,
+        seed: int,
+        bounds: tuple[float, float],
+        simplex: bool = False,
+    ) -> None:
         super().__init__(names, ledger, seed=seed)
         check_budget(ledger.budget, len(names))
-        self._space = Space(len(names), bounds)
+        self._space = Space(len(names), (max(0.0, bounds[0]), bounds[1]) if simplex else bounds, simplex)
         self._moving = len(names)
 
     def run(self) -> None:
@@ -103,7 +111,7 @@ class FittedRun(JudgedRun):
             if np.abs(weights - model.at).max() < SETTLED or self._ledger.find(weights + 0.0) is not None:
                 break
             [trial] = self._ledger.score(weights[None], ["ask"])
-            if give_up and step == 0 and _of_no_use(model, trial):
+            if give_up and step == 0 and not self._space.simplex and _of_no_use(model, trial):
                 return None
             model = model.corrected(weights, losses_of(trial))
             if self._value(trial, strength) < self._value(best, strength):

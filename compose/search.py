@@ -56,6 +56,7 @@ def search(
     preset: str | None = None,
     bounds: tuple[float, float] | None = None,
     l1: float | None = None,
+    simplex: bool = False,
     replay: Sequence[Trial] = (),
     on_trial: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -65,6 +66,7 @@ def search(
     workers    points that a nevergrad optimizer is asked for at a time, scored as one batch.
     bounds     of every weight: by default 0 to 1.5 for fit and adam, -1.5 to 1.5 for the others.
     l1         multiplies mean |w|: by default 0 for fit and adam, which have a prior of their own, 0.05 for the others.
+    simplex    weights are not negative and add up to 1; for fit.
     replay     trials of an earlier run with the same settings: their losses are taken instead of scored again.
     on_trial   is called after every batch.
 
@@ -73,7 +75,7 @@ def search(
     names = tuple(one if isinstance(one, str) else one.name for one in adapters)
     check_settings(
         names, budget=budget, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds, l1=l1,
-        method=scorer.method, params=scorer.method_params,
+        simplex=simplex, method=scorer.method, params=scorer.method_params,
     )  # fmt: skip
     if names != tuple(scorer.adapter_names):
         raise SearchError(
@@ -83,8 +85,9 @@ def search(
     objective = _objective_of(optimizer, preset=preset, l1=l1)
     ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
     run = _run_of(
-        names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds, scorer=scorer
-    )
+        names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds,
+        simplex=simplex, scorer=scorer,
+    )  # fmt: skip
     stopped = False
     try:
         run.run()
@@ -115,8 +118,9 @@ def finish(
     ledger.adopt_stored()
     listed = tuple(names)
     run = _run_of(
-        listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None, scorer=None
-    )
+        listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None,
+        simplex=False, scorer=None,
+    )  # fmt: skip
     run.run_no_further()
     run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
     return _result(listed, ledger, run, seed=seed, preset=preset, method=method, stopped=False)
@@ -142,12 +146,13 @@ def _run_of(
     optimizer: str | None,
     preset: str | None,
     bounds: tuple[float, float] | None,
+    simplex: bool,
     scorer: Scorer | None,
 ) -> Run:
     if preset:
         return PresetRun(names, ledger, seed=seed)
     if optimizer in (None, FIT):
-        return FittedRun(names, ledger, seed=seed, bounds=bounds or FIT_BOUNDS)
+        return FittedRun(names, ledger, seed=seed, bounds=bounds or FIT_BOUNDS, simplex=simplex)
     if optimizer == ADAM:
         return AdamRun(names, ledger, _differentiable(scorer), seed=seed, bounds=bounds or FIT_BOUNDS)
     return NevergradRun(
@@ -190,12 +195,18 @@ def _result(
         stopped=stopped,
         fell_back=fell_back,
         gate=run.gate,
-        notes=(*run.notes, *_notes_on(chosen, method, fell_back=fell_back)),
+        notes=(*run.notes, *_notes_on(chosen, method, fell_back=fell_back, searched=len(run.searched))),
     )
 
 
-def _notes_on(chosen: Trial, method: str, *, fell_back: str | None) -> list[str]:
+def _notes_on(chosen: Trial, method: str, *, fell_back: str | None, searched: int) -> list[str]:
     notes = []
+    examples = len(chosen.example_losses or ())
+    if 0 < examples < searched:
+        notes.append(
+            f"There are fewer examples ({examples}) than weights ({searched}), so that the few-shot loss says little: go "
+            "by the held-out one. More examples, or fewer adapters, would tell more."
+        )
     if fell_back:
         notes.append(f"No mix was better than {fell_back} on these examples, so {fell_back} was kept.")
     if method == "lorahub" and min(chosen.weights) < 0:
@@ -216,6 +227,7 @@ def check_settings(
     preset: str | None,
     bounds: tuple[float, float] | None,
     l1: float | None,
+    simplex: bool = False,
     method: str,
     params: Mapping[str, object],
 ) -> None:
@@ -230,6 +242,10 @@ def check_settings(
         raise SearchError(f"the bounds {bounds} are not a lower and an upper finite number")
     if l1 is not None and not 0 <= l1 < np.inf:
         raise SearchError(f"l1 is {l1}, it must be 0 or a positive number")
+    if simplex and (preset is not None or optimizer not in (None, FIT)):
+        raise SearchError("only the fit searches the simplex", remedy=f"--optimizer {FIT}, or leave --simplex out")
+    if simplex and bounds is not None and not (bounds[0] <= 0 and bounds[1] * len(names) >= 1):
+        raise SearchError(f"no weights within {bounds} are 0 or more and add up to 1", remedy="leave --bounds out")
     if preset is None:
         check_budget(budget, len(names))
         if optimizer not in OWN:

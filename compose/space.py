@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Space:
-    """One weight per adapter within `bounds`; with `simplex` none is negative and they add up to `total`."""
+    """One weight per adapter within `bounds`; with `simplex` they add up to 1."""
 
     adapters: int
     bounds: tuple[float, float]

@@ -44,6 +44,7 @@ class SearchOptions:
     params: Mapping[str, Any] = field(default_factory=dict)
     bounds: tuple[float, float] | None = None
     l1: float | None = None
+    simplex: bool = False
     device: str = "cpu"
 
     def resolved(self) -> SearchOptions:
@@ -136,7 +137,8 @@ def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
         find_method(method).resolve(params)
     check_settings(
         names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
-        preset=options.preset, bounds=options.bounds, l1=options.l1, method=method, params=params,
+        preset=options.preset, bounds=options.bounds, l1=options.l1, simplex=options.simplex, method=method,
+        params=params,
     )  # fmt: skip
     if options.device != "cpu":
         from compose.device import check_device
@@ -205,7 +207,7 @@ def run(
         result = search_weights(
             [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
             workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
-            l1=options.l1, replay=plan.replay, on_trial=recorder.record,
+            l1=options.l1, simplex=options.simplex, replay=plan.replay, on_trial=recorder.record,
         )  # fmt: skip
         composed = None if result.stopped else _publish(home, plan, result)
     except BaseException as error:

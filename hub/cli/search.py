@@ -44,6 +44,10 @@ def search(
     param: ParamOption = None,
     fold: Annotated[str, typer.Option(help="Short for --param fold=...")] = "",
     bounds: Annotated[str, typer.Option(metavar="LOW,HIGH", help="Limits of each weight.")] = "",
+    non_negative: Annotated[
+        bool, typer.Option("--non-negative", help="No weight below 0 (as fit does anyhow).")
+    ] = False,
+    simplex: Annotated[bool, typer.Option("--simplex", help="Weights of 0 or more that add up to 1; for fit.")] = False,
     l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     allow_unbound: Annotated[
@@ -87,8 +91,9 @@ def search(
                     preset=preset or None,
                     method=mixing or None,
                     params=method_params(mixing or "exact", param, fold=fold),
-                    bounds=parse_bounds(bounds) if bounds else None,
+                    bounds=limits(bounds, non_negative=non_negative),
                     l1=l1,
+                    simplex=simplex,
                     device=device,
                 ),
             )
@@ -133,6 +138,16 @@ def carry_out(
         out.result({"search": progress.uuid, "stopped": True, "published": None})
         tell_how_to_go_on(out, progress.uuid, plan, found=bool(plan.replay))
         return None
+
+
+def limits(bounds: str, *, non_negative: bool) -> tuple[float, float] | None:
+    """Of every weight; None: the optimizer's own."""
+    if not bounds:
+        return (0.0, 1.5) if non_negative else None
+    low, high = parse_bounds(bounds)
+    if non_negative and high <= 0:
+        raise UsageError(f"--bounds {bounds} leave no weight that is not negative")
+    return (max(0.0, low) if non_negative else low, high)
 
 
 def parse_bounds(text: str) -> tuple[float, float]:
