@@ -1,8 +1,9 @@
-"""What all searches with baselines share: which trial they settle on, and the gate that may refuse it.
+"""What all searches with baselines share: which trial they settle on, and the gate that may refuse a mix.
 
 A search that cannot afford to be repeated without some of the examples has its mixes judged by choosing again: for
 each fold the mix that is best on the other examples gives the losses of that fold. Its trials were asked for with all
 examples in view, so that this is still somewhat hopeful; the default search makes new fits instead (`fitted_run.py`).
+A search by one of nevergrad's optimizers has no gate: the few-shot loss decides, as it always did.
 """
 
 from __future__ import annotations
@@ -52,11 +53,13 @@ class JudgedRun:
         self._search_all()
 
     def choose(self) -> Trial:
-        """What the gate kept; without one the best of all trials whose few-shot loss no baseline beats."""
+        """What the gate kept; without one the best of all trials whose few-shot loss no baseline beats, or the base
+        where that is no gain."""
         if self._kept is not None:
             return self._kept
-        limit = self.baselines.lowest_loss
-        return self._best([t for t in self._ledger.trials if t.kind != "fold" and t.loss <= limit])
+        limit, base = self.baselines.lowest_loss, self.baselines.base
+        best = self._best([t for t in self._ledger.trials if t.kind != "fold" and t.loss <= limit])
+        return best if best.loss < base.loss else base
 
     def fell_back(self, chosen: Trial) -> str | None:
         if chosen.kind == "single":

@@ -45,7 +45,6 @@ class NevergradRun(JudgedRun):
         self._choose_searched(score_baselines(self._ledger, len(self._names)))
         if self.searched and self._ledger.left:
             self._ask_and_tell()
-        self._judge_asks()
 
     def _search_all(self) -> None:
         self._choose_searched(self._singles())

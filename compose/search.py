@@ -204,8 +204,8 @@ def _notes_on(chosen: Trial, method: str, *, fell_back: str | None, searched: in
     examples = len(chosen.example_losses or ())
     if 0 < examples < searched:
         notes.append(
-            f"There are fewer examples ({examples}) than weights ({searched}), so that the few-shot loss says little: go "
-            "by the held-out one. More examples, or fewer adapters, would tell more."
+            f"There are fewer examples ({examples}) than weights ({searched}), so that the few-shot loss says little. "
+            "More examples, or fewer adapters, would tell more."
         )
     if fell_back:
         notes.append(f"No mix was better than {fell_back} on these examples, so {fell_back} was kept.")
