@@ -24,7 +24,8 @@ def rescored(result: SearchResult, scorer: Scorer, objective: Objective, *, coar
     """`result` of a search whose losses are of the format `coarse`, decided by those of `scorer`.
 
     Its trials stay as they were scored; losses and objectives of the choice and of the baselines are `scorer`'s. The
-    choice is never worse than a baseline. With the lorahub preset, which has none, the choice stays.
+    choice is never worse than a baseline. Where held-out examples decided (`gate`), and with the lorahub preset, which
+    has no baselines, the choice stays.
     """
     if not result.trials:
         return result
@@ -32,17 +33,18 @@ def rescored(result: SearchResult, scorer: Scorer, objective: Objective, *, coar
     rows = np.array([trial.weights for trial in trials])
     losses = objective.reduce(scorer.example_losses(rows), scorer.token_counts)
     losses = np.where(np.isnan(losses), np.inf, losses)
-    objectives = losses + objective.penalties(rows)
+    objectives = losses + objective.penalties(rows, len(scorer.token_counts))
     fine = {
         t.weights: replace(t, loss=float(loss), objective=float(value))
         for t, loss, value in zip(trials, losses, objectives, strict=True)
     }
     baselines = _again(result.baselines, fine)
-    chosen = fine[result.weights] if baselines is None else _choice(list(fine.values()), baselines)
+    stays = baselines is None or result.gate is not None
+    chosen = fine[result.weights] if baselines is None or stays else _choice(list(fine.values()), baselines)
     agreement = spearman(np.array([trial.objective for trial in trials]), objectives)
     notes = (
-        f"Searched in {coarse}; the {len(fine)} best points were scored again in float32, which decided. The ranks of "
-        f"the two agree with {agreement:.2f} (Spearman; 1 is the same order).",
+        f"Searched in {coarse}; the {len(fine)} best points were scored again in float32{'' if stays else ', which decided'}. The "
+        f"ranks of the two agree with {agreement:.2f} (Spearman; 1 is the same order).",
     )
     return replace(
         result,
@@ -50,7 +52,7 @@ def rescored(result: SearchResult, scorer: Scorer, objective: Objective, *, coar
         loss=chosen.loss,
         objective=chosen.objective,
         baselines=baselines,
-        fell_back=_baseline_name(chosen, result),
+        fell_back=result.fell_back if stays else _baseline_name(chosen, result),
         notes=(*result.notes, *notes),
     )
 

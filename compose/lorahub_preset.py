@@ -15,6 +15,7 @@ class PresetRun:
 
     optimizer = "NGOpt"
     baselines = None
+    gate = None
 
     def __init__(self, names: tuple[str, ...], ledger: Ledger, *, seed: int) -> None:
         self.searched = tuple(range(len(names)))

@@ -1,9 +1,12 @@
 """Search the weights of a mix without gradients: score, ask, tell, and never return less than what was there before.
 
-Default search (`default_search.py`): base (w = 0), uniform (1/N each) and every single adapter (w = 1) are scored in
-one batch; the best single adapters are searched on from the best of these points; the point returned is the best of
-all that were scored, among those whose loss is not above that of base, best single and uniform. An optimizer's own
-recommendation is not used: with some of them it is worse than the best point.
+Default search (`fitted_run.py`): base (w = 0), uniform (1/N each) and every single adapter (w = 1) are scored in one
+batch; weights are fitted to what these score on each example, scored, corrected and fitted again; the mix is kept when
+it is ahead of base, best single and the uniform mix of the best on examples that it was not fitted to (`gate.py`).
+
+With a nevergrad optimizer's name (`nevergrad_run.py`) the search goes on from the best of the baselines; the point
+returned is the best of all that were scored, among those whose loss is not above that of base, best single and uniform.
+An optimizer's own recommendation is not used: with some of them it is worse than the best point.
 
 `preset="lorahub"` is the reference's search (arXiv 2307.13269 and its code): NGOpt from 0 within +-1.5, one evaluation
 at a time, and the point that nevergrad recommends.
@@ -15,14 +18,18 @@ at a time, and the point that nevergrad recommends.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from .default_search import DefaultRun, check_budget
+from .adam_run import AdamRun, Differentiable
+from .baselines import check_budget
 from .errors import SearchError
+from .fitted_run import STRENGTH, FittedRun
+from .judged_run import JudgedRun
 from .lorahub_preset import PresetRun
-from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, default_objective
+from .nevergrad_run import NevergradRun
+from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
 from .trials import Ledger, Progress, SearchResult, Trial
 
 if TYPE_CHECKING:
@@ -30,9 +37,11 @@ if TYPE_CHECKING:
     from .scoring.protocol import Scorer
 
 DEFAULT_BUDGET = 40
-DEFAULT_BOUNDS = (-1.5, 1.5)
-ONE_WORKER = "Cobyla"
-SEVERAL_WORKERS = "OnePlusOne"
+FIT, ADAM = "fit", "adam"
+OWN = (None, FIT, ADAM)
+"""Optimizers that are not nevergrad's. (Its registry has an Adam too, under other names.)"""
+FIT_BOUNDS = (0.0, 1.5)
+NEVERGRAD_BOUNDS = (-1.5, 1.5)
 LORAHUB = "lorahub"
 
 
@@ -47,14 +56,17 @@ def search(
     preset: str | None = None,
     bounds: tuple[float, float] | None = None,
     l1: float | None = None,
+    simplex: bool = False,
     replay: Sequence[Trial] = (),
     on_trial: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
     """Search weights for `adapters` (or their names, in the scorer's order) within `budget` evaluations.
 
-    workers    points asked for at a time and scored as one batch; it decides the default optimizer, no device does.
-    optimizer  a name from nevergrad's registry; by default Cobyla with one worker, OnePlusOne with several.
-    bounds     of every weight, by default -1.5 to 1.5; `l1` multiplies mean |w|, by default 0.05.
+    optimizer  fit (the default), adam (for scorers that can run backward), or a name from nevergrad's registry.
+    workers    points that a nevergrad optimizer is asked for at a time, scored as one batch.
+    bounds     of every weight: by default 0 to 1.5 for fit and adam, -1.5 to 1.5 for the others.
+    l1         multiplies mean |w|: by default 0 for fit and adam, which have a prior of their own, 0.05 for the others.
+    simplex    weights are not negative and add up to 1; for fit.
     replay     trials of an earlier run with the same settings: their losses are taken instead of scored again.
     on_trial   is called after every batch.
 
@@ -63,16 +75,19 @@ def search(
     names = tuple(one if isinstance(one, str) else one.name for one in adapters)
     check_settings(
         names, budget=budget, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds, l1=l1,
-        method=scorer.method, params=scorer.method_params,
+        simplex=simplex, method=scorer.method, params=scorer.method_params,
     )  # fmt: skip
     if names != tuple(scorer.adapter_names):
         raise SearchError(
             f"the scorer mixes {', '.join(scorer.adapter_names)}, the search was asked for {', '.join(names)}",
             remedy="make the scorer from the same adapters, in the same order",
         )
-    objective = LORAHUB_OBJECTIVE if preset else default_objective(DEFAULT_L1 if l1 is None else l1)
+    objective = _objective_of(optimizer, preset=preset, l1=l1)
     ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
-    run = _run_of(names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds)
+    run = _run_of(
+        names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds,
+        simplex=simplex, scorer=scorer,
+    )  # fmt: skip
     stopped = False
     try:
         run.run()
@@ -102,10 +117,24 @@ def finish(
     ledger = Ledger(None, default_objective(DEFAULT_L1), budget=budget, replay=trials, on_trial=None)
     ledger.adopt_stored()
     listed = tuple(names)
-    run = _run_of(listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None)
+    run = _run_of(
+        listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None,
+        simplex=False, scorer=None,
+    )  # fmt: skip
     run.run_no_further()
     run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
     return _result(listed, ledger, run, seed=seed, preset=preset, method=method, stopped=False)
+
+
+Run = PresetRun | JudgedRun
+
+
+def _objective_of(optimizer: str | None, *, preset: str | None, l1: float | None) -> Objective:
+    if preset:
+        return LORAHUB_OBJECTIVE
+    if optimizer in OWN:
+        return Objective(mean_over_examples, l1=l1 or 0.0, prior=STRENGTH)
+    return default_objective(DEFAULT_L1 if l1 is None else l1)
 
 
 def _run_of(
@@ -117,17 +146,31 @@ def _run_of(
     optimizer: str | None,
     preset: str | None,
     bounds: tuple[float, float] | None,
-) -> PresetRun | DefaultRun:
+    simplex: bool,
+    scorer: Scorer | None,
+) -> Run:
     if preset:
         return PresetRun(names, ledger, seed=seed)
-    name = optimizer or (ONE_WORKER if workers == 1 else SEVERAL_WORKERS)
-    return DefaultRun(names, ledger, seed=seed, workers=workers, optimizer=name, bounds=bounds or DEFAULT_BOUNDS)
+    if optimizer in (None, FIT):
+        return FittedRun(names, ledger, seed=seed, bounds=bounds or FIT_BOUNDS, simplex=simplex)
+    if optimizer == ADAM:
+        return AdamRun(names, ledger, _differentiable(scorer), seed=seed, bounds=bounds or FIT_BOUNDS)
+    return NevergradRun(
+        names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds or NEVERGRAD_BOUNDS
+    )
+
+
+def _differentiable(scorer: Scorer | None) -> Differentiable | None:
+    """The scorer, if it can run backward. None: only stored trials are looked at."""
+    if scorer is not None and not hasattr(scorer, "losses_and_gradients"):
+        raise SearchError(f"{type(scorer).__name__} cannot run backward", remedy=f"use --optimizer {FIT}")
+    return cast("Differentiable | None", scorer)
 
 
 def _result(
     names: tuple[str, ...],
     ledger: Ledger,
-    run: PresetRun | DefaultRun,
+    run: Run,
     *,
     seed: int,
     preset: str | None,
@@ -151,12 +194,19 @@ def _result(
         preset=preset,
         stopped=stopped,
         fell_back=fell_back,
-        notes=(*run.notes, *_notes_on(chosen, method, fell_back=fell_back)),
+        gate=run.gate,
+        notes=(*run.notes, *_notes_on(chosen, method, fell_back=fell_back, searched=len(run.searched))),
     )
 
 
-def _notes_on(chosen: Trial, method: str, *, fell_back: str | None) -> list[str]:
+def _notes_on(chosen: Trial, method: str, *, fell_back: str | None, searched: int) -> list[str]:
     notes = []
+    examples = len(chosen.example_losses or ())
+    if 0 < examples < searched:
+        notes.append(
+            f"There are fewer examples ({examples}) than weights ({searched}), so that the few-shot loss says little. "
+            "More examples, or fewer adapters, would tell more."
+        )
     if fell_back:
         notes.append(f"No mix was better than {fell_back} on these examples, so {fell_back} was kept.")
     if method == "lorahub" and min(chosen.weights) < 0:
@@ -177,6 +227,7 @@ def check_settings(
     preset: str | None,
     bounds: tuple[float, float] | None,
     l1: float | None,
+    simplex: bool = False,
     method: str,
     params: Mapping[str, object],
 ) -> None:
@@ -191,9 +242,13 @@ def check_settings(
         raise SearchError(f"the bounds {bounds} are not a lower and an upper finite number")
     if l1 is not None and not 0 <= l1 < np.inf:
         raise SearchError(f"l1 is {l1}, it must be 0 or a positive number")
+    if simplex and (preset is not None or optimizer not in (None, FIT)):
+        raise SearchError("only the fit searches the simplex", remedy=f"--optimizer {FIT}, or leave --simplex out")
+    if simplex and bounds is not None and not (bounds[0] <= 0 and bounds[1] * len(names) >= 1):
+        raise SearchError(f"no weights within {bounds} are 0 or more and add up to 1", remedy="leave --bounds out")
     if preset is None:
         check_budget(budget, len(names))
-        if optimizer is not None:
+        if optimizer not in OWN:
             from .nevergrad_search import check_optimizer
 
             check_optimizer(optimizer, workers=workers)

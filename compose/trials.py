@@ -16,23 +16,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import SearchError
+from .gate import Gate
 from .objective import Objective
 
 if TYPE_CHECKING:
     from .scoring.protocol import Scorer
 
-Kind = Literal["base", "uniform", "single", "ask", "recommend"]
+Kind = Literal["base", "uniform", "single", "top", "fold", "ask", "recommend"]
+"""What a trial is for: `top` is the uniform mix of the best singles, `fold` a mix made without some of the examples."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One weight vector and what it scored. `number` counts from 1; `loss` may be infinite, never NaN."""
+    """One weight vector and what it scored. `number` counts from 1; `loss` may be infinite, never NaN.
+
+    `example_losses` (E,) is None in trials that were stored before they were kept.
+    """
 
     number: int
     weights: tuple[float, ...]
     loss: float
     objective: float
     kind: Kind
+    example_losses: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """`weights` is in the order of `adapter_names`. `fell_back` names the baseline that was kept ("base", "uniform" or
-    an adapter) when no mix was better; `baselines` is None with the lorahub preset, which scores none."""
+    """`weights` is in the order of `adapter_names`. `fell_back` names the baseline that was kept ("base", "uniform",
+    "top" or an adapter) when no mix was better; `baselines` is None with the lorahub preset, which scores none. `gate`
+    is what examples that the mix was not fitted to say of it; None where none were held out."""
 
     adapter_names: tuple[str, ...]
     weights: tuple[float, ...]
@@ -82,6 +89,7 @@ class SearchResult:
     stopped: bool
     fell_back: str | None
     notes: tuple[str, ...]
+    gate: Gate | None = None
 
 
 class Ledger:
@@ -100,6 +108,7 @@ class Ledger:
         self.budget = budget
         self.searched: tuple[int, ...] | None = None
         self._scorer, self._objective, self._on_trial = scorer, objective, on_trial
+        self._examples = len(scorer.token_counts) if scorer is not None else 1
         self._stored = deque(replay)
         self._by_weights: dict[bytes, Trial] = {}
 
@@ -130,6 +139,10 @@ class Ledger:
             added = dict(zip(fresh, self._score(rows[list(fresh)], [kinds[i] for i in fresh]), strict=True))
         return [added[i] if i in added else self._by_weights[_key(row)] for i, row in enumerate(rows)]
 
+    def penalty_gradient(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N,): of what the objective adds to the loss."""
+        return self._objective.penalty_gradient(weights, self._examples)
+
     def adopt_stored(self) -> None:
         """Take all stored trials as they are, whatever the search would ask for."""
         self.trials += self._stored
@@ -148,13 +161,20 @@ class Ledger:
             example_losses = self._scorer.example_losses(rows)
             losses = self._objective.reduce(example_losses, self._scorer.token_counts)
             losses = np.where(np.isnan(losses), np.inf, losses)
+            per_example: list[tuple[float, ...] | None] = [
+                tuple(row.tolist()) for row in np.where(np.isnan(example_losses), np.inf, example_losses)
+            ]
         else:
             losses = np.array([trial.loss for trial in stored])
-        objectives = losses + self._objective.penalties(rows)
+            per_example = [trial.example_losses for trial in stored]
+        objectives = losses + self._objective.penalties(rows, self._examples)
         new = [
-            Trial(len(self.trials) + 1 + i, tuple(row.tolist()), float(losses[i]), float(objectives[i]), kinds[i])
+            Trial(
+                len(self.trials) + 1 + i, tuple(row.tolist()), float(losses[i]), float(objectives[i]), kinds[i],
+                per_example[i],
+            )
             for i, row in enumerate(rows)
-        ]
+        ]  # fmt: skip
         for mine, theirs in zip(new, stored or (), strict=stored is not None):
             if (mine.objective, mine.kind) != (theirs.objective, theirs.kind):
                 raise _other_search(

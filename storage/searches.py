@@ -47,7 +47,10 @@ class Search:
 
 @dataclass(frozen=True)
 class Trial:
-    """One weight vector and its loss. `objective` is the loss plus penalties. Both may be inf or nan."""
+    """One weight vector and its loss. `objective` is the loss plus penalties. Both may be inf or nan.
+
+    `example_losses`: one per example, one that is not finite comes back as inf; None: they were not kept.
+    """
 
     number: int
     kind: str
@@ -55,6 +58,7 @@ class Trial:
     loss: float
     objective: float
     seconds: float
+    example_losses: tuple[float, ...] | None = None
 
 
 def start(
@@ -96,6 +100,7 @@ def add_trials(session: Session, search: Search, trials: Iterable[Trial]) -> Non
             {
                 "search_id": search.id, "number": trial.number, "kind": trial.kind, "weights": list(trial.weights),
                 "loss": _or_null(trial.loss), "objective": _or_null(trial.objective), "seconds": trial.seconds,
+                "example_losses": _as_json(trial.example_losses),
             }
             for trial in listed
         ],
@@ -119,9 +124,12 @@ def trials(session: Session, search: Search) -> list[Trial]:
     """In the order in which they were asked for."""
     rows = session.scalars(select(TrialRow).where(TrialRow.search_id == search.id).order_by(TrialRow.number))
     return [
-        Trial(row.number, row.kind, tuple(row.weights), _or_nan(row.loss), _or_nan(row.objective), row.seconds)
+        Trial(
+            row.number, row.kind, tuple(row.weights), _or_nan(row.loss), _or_nan(row.objective), row.seconds,
+            _from_json(row.example_losses),
+        )
         for row in rows
-    ]
+    ]  # fmt: skip
 
 
 def end(
@@ -154,6 +162,15 @@ def _or_null(value: float) -> float | None:
 
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+def _as_json(losses: tuple[float, ...] | None) -> list[float | None] | None:
+    """JSON has no infinities."""
+    return None if losses is None else [loss if math.isfinite(loss) else None for loss in losses]
+
+
+def _from_json(losses: list[float | None] | None) -> tuple[float, ...] | None:
+    return None if losses is None else tuple(math.inf if loss is None else loss for loss in losses)
 
 
 def _search(row: SearchRow) -> Search:

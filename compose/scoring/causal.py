@@ -79,6 +79,12 @@ class CausalScorer(PopulationScorer):
         finally:
             self._prefix.drop()
 
+    def losses_and_gradients(self, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        if len(self._prefix):  # its states are copied, which no gradient goes through
+            self._prefix.forget()
+            self._batches.clear()
+        return super().losses_and_gradients(weights)
+
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
         lengths = [(len(prompt), self._max_new_tokens) for prompt in self._prompts]
         return self._population.run(weights, lengths, self._texts, pad=self._pads)
@@ -103,10 +109,11 @@ class CausalScorer(PopulationScorer):
         predicted; made once."""
         if group not in self._batches:
             device, pad, shared = self._model.device, pad_token(self._tokenizer), len(self._prefix)
-            rows = pad_rows([self._rows[i][shared:] for i in group], value=pad, left=True, device=device)
-            labels = pad_rows([self._labels[i] for i in group], value=pad, left=True, device=device)
-            predicting = _predicting(labels.mask, rows.ids.shape[1])
-            self._batches[group] = self._inputs(rows, shared), label_places(predicting, labels)
+            with torch.inference_mode(False):  # kept, and gradients may go through what is made of it
+                rows = pad_rows([self._rows[i][shared:] for i in group], value=pad, left=True, device=device)
+                labels = pad_rows([self._labels[i] for i in group], value=pad, left=True, device=device)
+                predicting = _predicting(labels.mask, rows.ids.shape[1])
+                self._batches[group] = self._inputs(rows, shared), label_places(predicting, labels)
         return self._batches[group]
 
     def _inputs(self, rows: Padded, shared: int = 0) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class LabelMatchingScorer(PopulationScorer):
         label_ids = self._tokens(list(texts.values()))
         check_tokens(model, self._inputs, base_name=base_name, what="input")
         check_tokens(model, label_ids, base_name=base_name, what="label text")
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference_mode: the search by gradients goes through them
             # one by one, so that a label's embedding does not depend on the other labels
             self._label_embeddings = torch.cat([self._embed([ids]) for ids in label_ids])
         self._population.try_replay(lambda: self._logits((0,), 1))

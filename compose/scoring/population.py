@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -48,6 +49,16 @@ class Population:
         self.turn = 0
         """Counts the sets of mixes that were attached so far; within one, results of a mix may be kept."""
         self._forward_cost = forward_cost(sum(p.numel() for p in model.parameters()))
+        self._gradients: list[Tensor] | None = None
+
+    @contextmanager
+    def differentiating(self) -> Iterator[list[Tensor]]:
+        """While inside, `losses` also appends to the list the gradient of each candidate's summed losses: (K, N)."""
+        self._gradients = []
+        try:
+            yield self._gradients
+        finally:
+            self._gradients = None
 
     def run(self, weights: NDArray[np.float64], lengths: Lengths, work: Work[T], *, pad: bool = True) -> list[list[T]]:
         """`work` for every candidate of `weights` (K, N) and every example: K lists of E results, None for those that
@@ -67,12 +78,37 @@ class Population:
         """The same for numbers: (K, E), NaN for what is not of this `share`. Nothing is read back from the device
         before all of them are asked for. `shared` is the length of a forward that each candidate has of its own before
         the examples."""
+        if self._gradients is not None:
+            return self._differentiated(weights, lengths, work, pad, self._gradients)
         whole: Tensor | None = None
         for rows, group, results in self._chunks(weights, lengths, work, pad, shared):
             if whole is None:
                 whole = results.new_full((len(weights), len(lengths)), torch.nan)
             whole[rows.start : rows.stop, list(group)] = results.view(len(rows), len(group))
         return np.full((len(weights), len(lengths)), np.nan) if whole is None else whole.double().cpu().numpy()
+
+    def _differentiated(
+        self, weights: NDArray[np.float64], lengths: Lengths, work: LossWork, pad: bool, gradients: list[Tensor]
+    ) -> NDArray[np.float64]:
+        """`losses` of all candidates at once, with a backward for each forward; nothing is taken from memory."""
+        rows = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64)).requires_grad_()
+        candidates = len(rows)
+        whole = np.full((candidates, len(lengths)), np.nan)
+        groups = group_examples(
+            lengths, candidates=candidates, token_budget=self.token_budget, forward_cost=self._forward_cost, pad=pad
+        )
+        self.turn += 1
+        with (
+            torch.enable_grad(),
+            self.lower.idle(),
+            self._batched.mixed(self.stack.mix(rows), candidates=candidates),
+        ):
+            for group in groups:
+                found = work(group, candidates)
+                found.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]  # all groups share the mix
+                whole[:, list(group)] = found.detach().double().cpu().numpy().reshape(candidates, len(group))
+        gradients.append(rows.grad if rows.grad is not None else torch.zeros_like(rows))
+        return whole
 
     def call(
         self, group: Sequence[int], candidates: int, inputs: Mapping[str, Any], own: Mapping[str, Any] | None = None
@@ -184,6 +220,19 @@ class PopulationScorer:
     @property
     def method_params(self) -> Mapping[str, object]:
         return self._population.stack.params
+
+    def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        raise NotImplementedError
+
+    def losses_and_gradients(self, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(K, N) weights -> (K, E) losses as `example_losses`, and (K, N): the gradient of each row's mean loss."""
+        found = [self._one_with_gradient(row) for row in weights]  # one at a time: a backward keeps all activations
+        return np.concatenate([losses for losses, _ in found]), np.array([gradient for _, gradient in found])
+
+    def _one_with_gradient(self, row: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        with self._population.differentiating() as gradients:
+            losses = self.example_losses(row[None])
+        return losses, gradients[0][0].double().cpu().numpy() / losses.shape[1]
 
     @property
     def token_budget(self) -> int:

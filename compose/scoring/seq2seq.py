@@ -79,11 +79,13 @@ class Seq2SeqScorer(PopulationScorer):
         """What the model is given for the examples of `group`, and their labels' places; made once."""
         if group not in self._batches:
             device, pad = self._model.device, pad_token(self._tokenizer)
-            inputs = pad_rows([self._inputs[i] for i in group], value=pad, device=device)
-            # right padding of the labels needs no mask: a decoder position never sees the ones after it
-            labels = pad_rows([self._labels[i] for i in group], value=pad, device=device)
-            given = {"input_ids": inputs.ids, "decoder_input_ids": self._shifted_right(labels.ids), "use_cache": False}
-            self._batches[group] = {**given, **attention_mask(inputs)}, label_places(labels.mask, labels)
+            with torch.inference_mode(False):  # kept, and gradients may go through what is made of it
+                inputs = pad_rows([self._inputs[i] for i in group], value=pad, device=device)
+                # right padding of the labels needs no mask: a decoder position never sees the ones after it
+                labels = pad_rows([self._labels[i] for i in group], value=pad, device=device)
+                shifted = self._shifted_right(labels.ids)
+                given = {"input_ids": inputs.ids, "decoder_input_ids": shifted, "use_cache": False}
+                self._batches[group] = {**given, **attention_mask(inputs)}, label_places(labels.mask, labels)
         return self._batches[group]
 
     def _shifted_right(self, labels: torch.Tensor) -> torch.Tensor:

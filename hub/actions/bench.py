@@ -27,7 +27,7 @@ def bench(plan: SearchPlan, *, population: int, repeats: int) -> Measured:
         load_base(folder, dtype=options.dtype, device=options.device),
         examples=plan.examples,
         adapters=read_parts(plan.parts, BaseWeights(folder)),
-        method=options.method,
+        method=options.merge_method(),
         params=options.merge_params(),
         labels=plan.labels,
         population=population,

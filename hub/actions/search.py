@@ -20,7 +20,7 @@ from compose.errors import SearchError
 from compose.examples import Examples, examples_of, read_examples, read_labels
 from compose.objective import DEFAULT_L1, LORAHUB_OBJECTIVE, default_objective
 from compose.pareto import Tradeoff
-from compose.search import LORAHUB, check_settings
+from compose.search import FIT, LORAHUB, check_settings
 from compose.search import finish as finish_search
 from compose.search import search as search_weights
 from compose.trials import Kind, Progress, SearchResult, Trial
@@ -53,17 +53,19 @@ class Mixer(Protocol):
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What decides which trials are asked. None: the default of `compose.search.search`."""
+    """What decides which trials are asked. None: the default of `compose.search.search`; the method's is exact, except
+    for the lorahub preset (measured: tests/benchmarks/results/bench_quality_minilm.md)."""
 
     budget: int = 40
     seed: int = 0
     workers: int = 1
     optimizer: str | None = None
     preset: str | None = None
-    method: str = "lorahub"
+    method: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     bounds: tuple[float, float] | None = None
     l1: float | None = None
+    simplex: bool = False
     device: str = "cpu"
     objective: str = "loss"
     max_new_tokens: int | None = None
@@ -74,6 +76,18 @@ class SearchOptions:
     """Of the base while it is searched; what `auto` stands for is settled before the search is stored."""
     chunk_tokens: int | None = None
     """Tokens per forward; None: the scorer's default."""
+
+    def resolved(self) -> SearchOptions:
+        """With the defaults that a stored search must keep, whatever they are by the time it is resumed."""
+        preset = self.preset is not None
+        return replace(
+            self,
+            method=self.method or (LORAHUB if preset else "exact"),
+            optimizer=self.optimizer or (None if preset else FIT),
+        )
+
+    def merge_method(self) -> str:
+        return self.resolved().method or ""
 
     def merge_params(self) -> dict[str, Any]:
         """The method's parameters; the lorahub preset brings its own fold."""
@@ -153,7 +167,7 @@ def new_plan(
     """
     if into is not None:
         check_target(into)
-    chosen = options or SearchOptions()
+    chosen = (options or SearchOptions()).resolved()
     _check_options(chosen, names or [str(address) for address in addresses])
     parts = tuple(pin_parts(home, addresses, names=names))
     notes = check_fit(parts, allow_unbound=allow_unbound)
@@ -179,14 +193,15 @@ def new_plan(
 def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
     """Refuse what cannot work before the search is stored. What differs from the default may load torch or nevergrad:
     the search is about to do so anyhow."""
-    params = options.merge_params()
-    if options.preset in (None, LORAHUB) and (options.method, options.params) != ("lorahub", {}):
+    params, method = options.merge_params(), options.merge_method()
+    if options.preset in (None, LORAHUB) and (method, options.params) not in (("lorahub", {}), ("exact", {})):
         from compose.methods import find_method
 
-        find_method(options.method).resolve(params)
+        find_method(method).resolve(params)
     check_settings(
         names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
-        preset=options.preset, bounds=options.bounds, l1=options.l1, method=options.method, params=params,
+        preset=options.preset, bounds=options.bounds, l1=options.l1, simplex=options.simplex, method=method,
+        params=params,
     )  # fmt: skip
     if options.objective != "loss":
         from compose.scoring.objectives import check_objective
@@ -220,6 +235,8 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         raise NotReproduced(f"the stored examples of search {uuid} do not have their recorded digest")
     options = dict(config["options"])
     options["bounds"] = tuple(options["bounds"]) if options["bounds"] else None
+    if not options["optimizer"] and not options["preset"]:  # a search from before `fit` was the default
+        options["optimizer"] = "Cobyla" if options["workers"] == 1 else "OnePlusOne"
     addresses = [_pinned_address(adapter) for adapter in row.adapters]
     return SearchPlan(
         parts=tuple(
@@ -234,7 +251,9 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         preselection=config.get("preselection"),
         usage=stored_usage(config.get("usage", {})),
         guard=examples_of(config["guard"]) if config.get("guard") else None,
-        replay=tuple(Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind)) for t in trials),
+        replay=tuple(
+            Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind), t.example_losses) for t in trials
+        ),
     )
 
 
@@ -301,7 +320,7 @@ def searched(
     return search_weights(
         [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
         workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
-        l1=options.l1, replay=replay, on_trial=on_batch,
+        l1=options.l1, simplex=options.simplex, replay=replay, on_trial=on_batch,
     )  # fmt: skip
 
 
@@ -313,7 +332,7 @@ def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
     began = time.perf_counter()
     options = plan.options
     result = finish_search(
-        [part.name for part in plan.parts], plan.replay, method=options.method, budget=options.budget,
+        [part.name for part in plan.parts], plan.replay, method=options.merge_method(), budget=options.budget,
         seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
     )  # fmt: skip
     row = _start(home, plan)
@@ -340,7 +359,10 @@ class _Recorder:
                 searches.add_trials(
                     session,
                     self._row,
-                    [searches.Trial(t.number, t.kind, t.weights, t.loss, t.objective, each) for t in progress.trials],
+                    [
+                        searches.Trial(t.number, t.kind, t.weights, t.loss, t.objective, each, t.example_losses)
+                        for t in progress.trials
+                    ],
                 )
         if self._tell is not None:
             self._tell(progress)
@@ -407,7 +429,7 @@ def _mixing(plan: SearchPlan) -> dict[str, Any]:
 
     return {
         "adapters": read_parts(plan.parts, BaseWeights(_base_folder(plan))),
-        "method": plan.options.method,
+        "method": plan.options.merge_method(),
         "params": plan.options.merge_params(),
         "max_new_tokens": plan.options.max_new_tokens,
         "token_budget": plan.options.chunk_tokens,
@@ -462,7 +484,7 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixe
     }
     return mixer(
         home, [part for part, _ in used], [weight for _, weight in used], plan.into,
-        options=MixOptions(plan.options.method, plan.options.merge_params(), base=str(plan.base.directory or "")),
+        options=MixOptions(plan.options.merge_method(), plan.options.merge_params(), base=str(plan.base.directory or "")),
         search=found, notes=plan.notes, beside={TRIALS_FILE: trials},
     )  # fmt: skip
 
@@ -519,6 +541,7 @@ def _outcome(result: SearchResult, explanation: Explanation | None, composed: Co
         "preset": result.preset,
         "stopped": result.stopped,
         "fell_back": result.fell_back,
+        "gate": asdict(result.gate) if result.gate else None,
         "notes": list(result.notes),
         "explanation": finite(asdict(explanation)) if explanation else None,
         "published": str(composed.published.address) if composed else None,

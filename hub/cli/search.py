@@ -13,7 +13,7 @@ from hub.actions import search as search_action
 from hub.actions.search_on_ray import RaySetup
 from hub.address import parse_address
 from hub.cli.interrupts import Interrupts
-from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
+from hub.cli.mix_options import MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output
 from hub.cli.preselection import preselect
 from hub.cli.report import check_report_file, write_report
@@ -86,12 +86,21 @@ def search(
     budget: Annotated[int, typer.Option(min=1, help="Evaluations in all, baselines included.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Random state of the optimizer.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Candidates asked for at once.")] = 1,
-    optimizer: Annotated[str, typer.Option(help="A nevergrad optimizer; default: depends on --workers.")] = "",
+    optimizer: Annotated[
+        str, typer.Option(help="fit (the default), adam (by gradients), or one of nevergrad: Cobyla, OnePlusOne ...")
+    ] = "",
     preset: Annotated[str, typer.Option(help="lorahub: the published algorithm, exactly.")] = "",
-    method: MethodOption = "lorahub",
+    method: Annotated[
+        str,
+        typer.Option(help="How to mix: exact (default), lorahub, or another of the list below.", show_default=False),
+    ] = "",
     param: ParamOption = None,
     fold: Annotated[str, typer.Option(help="Short for --param fold=...")] = "",
     bounds: Annotated[str, typer.Option(metavar="LOW,HIGH", help="Limits of each weight.")] = "",
+    non_negative: Annotated[
+        bool, typer.Option("--non-negative", help="No weight below 0 (as fit does anyhow).")
+    ] = False,
+    simplex: Annotated[bool, typer.Option("--simplex", help="Weights of 0 or more that add up to 1; for fit.")] = False,
     l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     dtype: Annotated[
@@ -153,6 +162,7 @@ def search(
                 named = dict(zip(addresses, names, strict=True))
                 addresses = list(selected.adapters)
                 names = [named.get(address, str(address)) for address in addresses]
+            mixing = method or ("lorahub" if fold or preset else "")
             plan = search_action.new_plan(
                 hub.workshop,
                 addresses,
@@ -171,10 +181,11 @@ def search(
                     workers=workers,
                     optimizer=optimizer or None,
                     preset=preset or None,
-                    method=method,
-                    params=method_params(method, param, fold=fold),
-                    bounds=parse_bounds(bounds) if bounds else None,
+                    method=mixing or None,
+                    params=method_params(mixing or "exact", param, fold=fold),
+                    bounds=limits(bounds, non_negative=non_negative),
                     l1=l1,
+                    simplex=simplex,
                     device=device,
                     objective=objective,
                     max_new_tokens=max_new_tokens,
@@ -235,6 +246,16 @@ def carry_out(
         out.result({"search": progress.uuid, "stopped": True, "published": None})
         tell_how_to_go_on(out, progress.uuid, plan, found=bool(plan.replay))
         return None
+
+
+def limits(bounds: str, *, non_negative: bool) -> tuple[float, float] | None:
+    """Of every weight; None: the optimizer's own."""
+    if not bounds:
+        return (0.0, 1.5) if non_negative else None
+    low, high = parse_bounds(bounds)
+    if non_negative and high <= 0:
+        raise UsageError(f"--bounds {bounds} leave no weight that is not negative")
+    return (max(0.0, low) if non_negative else low, high)
 
 
 def parse_bounds(text: str) -> tuple[float, float]:

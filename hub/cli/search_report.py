@@ -63,6 +63,7 @@ def report(out: Output, done: SearchDone) -> None:
     text: list[RenderableType] = [
         table(measured(done), ("candidate", "loss"), losses, right=("loss",)),
         "",
+        *held_out(result),
         *weight_bars(result.adapter_names, result.weights),
         "",
         *contribution_lines(done.explanation),
@@ -137,6 +138,23 @@ def contribution_lines(explanation: Explanation | None) -> list[RenderableType]:
     ]
     title = f"loss without the adapter, minus with it ({explanation.evaluations} more evaluations)"
     return [table(title, ("adapter", "gain", "error", ""), rows, right=("gain", "error")), ""]
+
+
+def held_out(result: SearchResult) -> list[RenderableType]:
+    """What the examples say that each candidate was not fitted to."""
+    if result.gate is None:
+        return []
+    rows = [
+        (
+            f"{one.name}{' (kept)' if one.name == result.gate.kept else ''}",
+            f"{one.loss:.4f}",
+            f"{one.low:.3f} to {one.high:.3f}",
+            "" if one.ahead_of_base == 0 else f"{one.ahead_of_base:.0%}",
+        )
+        for one in result.gate.estimates
+    ]
+    columns = ("candidate", "loss", "90 % interval", "ahead of base")
+    return [table(f"held-out loss, {result.gate.folds} folds", columns, rows, right=columns[1:]), ""]
 
 
 def weight_bars(names: tuple[str, ...], weights: tuple[float, ...]) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -167,22 +167,22 @@ def _compare(home: Home, found: SearchDone, preset: SearchDone, test: Examples) 
     if baselines is None:
         raise ValueError("the default search scores baselines")
     names = ("base", "uniform", f"best single ({baselines.best_single_name})", "preset lorahub", "default search")
-    weights = np.array(
-        [
-            baselines.base.weights,
-            baselines.uniform.weights,
-            baselines.best_single.weights,
-            preset.result.weights,
-            found.result.weights,
-        ]
-    )
-    scorer = _test_scorer(home, found, test)
-    losses = scorer.example_losses(weights).mean(axis=1)
-    truth = [row.output for row in test]
-    matches = [np.mean([p == t for p, t in zip(texts, truth, strict=True)]) for texts in scorer.predictions(weights)]
+    own = [baselines.base.weights, baselines.uniform.weights, baselines.best_single.weights, found.result.weights]
+    *there, mixed = _measured(_test_scorer(home, found, test), own, test)
+    # the preset mixes in another way
+    [theirs] = _measured(_test_scorer(home, preset, test), [preset.result.weights], test)
     return tuple(
-        Compared(name, float(loss), float(match)) for name, loss, match in zip(names, losses, matches, strict=True)
+        Compared(name, loss, match) for name, (loss, match) in zip(names, (*there, theirs, mixed), strict=True)
     )
+
+
+def _measured(scorer: Any, weights: Sequence[tuple[float, ...]], test: Examples) -> list[tuple[float, float]]:
+    """(mean loss, exact match) of each weight row on the test strings."""
+    rows = np.array(weights)
+    losses = scorer.example_losses(rows).mean(axis=1)
+    truth = [row.output for row in test]
+    matches = [np.mean([p == t for p, t in zip(texts, truth, strict=True)]) for texts in scorer.predictions(rows)]
+    return [(float(loss), float(match)) for loss, match in zip(losses, matches, strict=True)]
 
 
 def _test_scorer(home: Home, done: SearchDone, test: Examples) -> Any:
@@ -196,6 +196,8 @@ def _test_scorer(home: Home, done: SearchDone, test: Examples) -> Any:
         load_base(base.directory(home)),
         examples=test,
         adapters=[read_adapter(part.directory, name=part.name) for part in done.plan.parts],
+        method=done.plan.options.merge_method(),
+        params=done.plan.options.merge_params(),
     )
 
 

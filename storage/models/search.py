@@ -43,3 +43,6 @@ class TrialRow(Record):
     loss: Mapped[float | None] = mapped_column(comment="bit for bit as computed; NULL: not a number")
     objective: Mapped[float | None] = mapped_column(comment="loss plus penalties: what was minimised; NULL: nan")
     seconds: Mapped[float]
+    example_losses: Mapped[list[Any] | None] = mapped_column(
+        comment="one per example, bit for bit, null: not a number; NULL: stored before they were kept"
+    )

