@@ -3,6 +3,9 @@
 base = load_base(Path("models/flan-t5-small"))
 scorer = make_scorer(base, examples=read_examples(Path("few.jsonl")), adapters=adapters)
 losses = scorer.example_losses(weights)  # (K, N) -> (K, E)
+
+Other objectives are scorers too, made from these: `objectives.objective_scorer("rougeL", partial(make_scorer, base,
+adapters=adapters), examples=..., kind=base.kind)`.
 """
 
 from .causal import CausalScorer

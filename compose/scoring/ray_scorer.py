@@ -27,6 +27,9 @@ LOSSES_IN_A_ROW = 3
 START_SECONDS = 600
 """Time for a cluster to free room or to add a node."""
 
+LOST = object()
+"""In place of the answer of an actor that was lost."""
+
 MakeScorer = Callable[..., Any]
 
 
@@ -85,22 +88,17 @@ class RayScorers:
                 self._waiting[getattr(actor, method).remote(*arguments[number])] = (actor, number)
             done = self._next()
             actor, piece = self._waiting.pop(done)
-            try:
-                result: Any = self._ray.get(done)
-            except self._ray.exceptions.RayTaskError as error:
-                result = error
-            except self._ray.exceptions.RayError as error:
+            result = self._result(done, actor)
+            if result is LOST:
                 if piece is not None:
                     open_pieces.append(piece)
-                self._replace(error)
                 continue
-            self._idle.append(actor)
-            self._lost = 0
             if isinstance(result, Exception):
                 self._settle()
                 raise result
             if piece is not None:
                 results[piece] = result
+                self._lost = 0  # that an actor could start is no sign yet
         return [results[piece] for piece in range(len(arguments))]
 
     def _next(self) -> Any:
@@ -114,22 +112,31 @@ class RayScorers:
             )
         return done[0]
 
+    def _result(self, reference: Any, actor: Any) -> Any:
+        """What a call that has ended gives, or raised; the actor is free again. `LOST` when it is replaced instead."""
+        try:
+            result = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            result = error
+        except self._ray.exceptions.RayError as error:
+            self._replace(actor, error)
+            return LOST
+        self._idle.append(actor)
+        return result
+
     def _settle(self) -> None:
         """Wait for what is still under way, so that no answer of this batch is taken for one of the next."""
         for reference, (actor, piece) in list(self._waiting.items()):
             if piece is not None:
                 del self._waiting[reference]
-                try:
-                    self._ray.get(reference)
-                    self._idle.append(actor)
-                except self._ray.exceptions.RayError as error:
-                    self._replace(error)
+                self._result(reference, actor)
 
     def _start(self) -> None:
         actor = self._class.options(**self._options).remote(self._load, self._threads)
         self._waiting[actor.ready.remote()] = (actor, None)
 
-    def _replace(self, error: Exception) -> None:
+    def _replace(self, actor: Any, error: Exception) -> None:
+        self._ray.kill(actor)  # one that is only out of reach must not keep its place
         self._lost += 1
         if self._lost > LOSSES_IN_A_ROW * self.count:
             raise SearchError(

@@ -173,8 +173,9 @@ def test_the_command_line_searches_in_actors(
 def test_actors_that_are_only_lost_end_the_search_with_the_way_to_go_on(
     actors: RayScorers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_scorer, "LOSSES_IN_A_ROW", 0)
+    monkeypatch.setattr(ray_scorer, "LOSSES_IN_A_ROW", 1)
     scorer = actors.make_scorer(examples=ROWS, deadly=tmp_path)
-    (tmp_path / "bullet").touch()
-    with pytest.raises(SearchError, match=r"1 Ray actors were lost(.|\n)*--resume"):
+    for number in range(9):  # for both actors, and for those that replace them
+        (tmp_path / f"bullet-{number}").touch()
+    with pytest.raises(SearchError, match=r"3 Ray actors were lost(.|\n)*--resume"):
         scorer.example_losses(np.zeros((1, 3)))
