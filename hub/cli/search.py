@@ -40,7 +40,7 @@ def search(
     fold: Annotated[str, typer.Option(help="Short for --param fold=...")] = "",
     bounds: Annotated[str, typer.Option(metavar="LOW,HIGH", help="Limits of each weight.")] = "",
     l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ..., or auto: over all of them.")] = "cpu",
     dtype: Annotated[
         str, typer.Option(help="Search in float32, bfloat16, or auto: bfloat16 where the device has it.")
     ] = "float32",
