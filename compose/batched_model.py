@@ -98,13 +98,13 @@ def _hook(path: str, factors: MixedFactors, candidates: int) -> Hook:
 
 def _add_delta(factors: MixedFactors, candidates: int, x: Tensor, output: Tensor) -> Tensor:
     """`output` (K*rows, ..., out) plus each candidate's delta applied to `x` (K*rows, ..., in)."""
-    a, b = factors.A.to(x.dtype), factors.B.to(x.dtype)
+    a, b = factors.A.to(x.device, x.dtype), factors.B.to(x.device, x.dtype)  # a sharded base has several devices
     if candidates == 1 and a.ndim == 3:
         a, b = a[0], b[0]
     per_candidate = x.reshape(candidates, -1, x.shape[-1])
     inner = functional.linear(per_candidate, a) if a.ndim == 2 else torch.bmm(per_candidate, a.transpose(1, 2))
     if factors.diagonal is not None:
-        inner = inner * factors.diagonal.to(x.dtype).unsqueeze(1)
+        inner = inner * factors.diagonal.to(x.device, x.dtype).unsqueeze(1)
     if b.ndim == 2:
         return _added(output.reshape(-1, output.shape[-1]), inner.flatten(0, 1), b.T).view_as(output)
     return _added(output.reshape(candidates, -1, output.shape[-1]), inner, b.transpose(1, 2)).view_as(output)

@@ -107,6 +107,6 @@ def _plus(total: Tensor, x: Tensor, left: Tensor, right: Tensor, candidates: int
     own, and the one of them that has four dimensions (K, heads, ...) is also a head's own."""
     heads = x.shape[0]
     x = x.view(heads, candidates, -1, x.shape[-1]).transpose(0, 1)  # (K, heads, n, in)
-    left, right = (m if m.ndim == 4 else m.unsqueeze(1) for m in (left.to(x.dtype), right.to(x.dtype)))
+    left, right = (m if m.ndim == 4 else m.unsqueeze(1) for m in (left.to(x), right.to(x)))
     added = (x @ left @ right).transpose(0, 1)
     return total + added.reshape(total.shape)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import torch
 
 from .errors import BaseModelError
 
+AUTO = "auto"
+"""A base spread over all devices, layer by layer, as accelerate finds room for it."""
+
 
 def check_device(device: str) -> None:
-    """`BaseModelError` unless a tensor can be made on `device` ("cpu", "cuda", "cuda:1", ...) and read back."""
+    """`BaseModelError` unless a tensor can be made on `device` ("cpu", "cuda", "cuda:1", ...) and read back; `auto`
+    needs accelerate."""
+    if device == AUTO:
+        if find_spec("accelerate") is None:
+            raise BaseModelError(
+                "a base on several devices (--device auto) needs accelerate", remedy='pip install "mixhub[gpu]"'
+            )
+        return
     try:
         torch.zeros(1, device=device).item()
     # torch says "not compiled with CUDA" by an AssertionError
@@ -22,6 +34,8 @@ def check_device(device: str) -> None:
 
 def has_bfloat16(device: str) -> bool:
     """Whether `device` multiplies bfloat16 matrices in hardware; elsewhere bfloat16 is emulated and slower."""
+    if device == AUTO:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if torch.device(device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if torch.device(device).type != "cpu":

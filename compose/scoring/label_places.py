@@ -34,6 +34,7 @@ class LabelPlaces:
     def mean_losses(self, logits: Tensor) -> Tensor:
         """Mean negative log-likelihood of each row's labels, (K * rows,), in float32 (float64 for float64 logits), from
         `logits` (K * T, vocabulary)."""
+        logits = logits.to(self.ids.device)
         candidates = logits.shape[0] // self.ids.shape[0]
         logits = logits if logits.dtype == torch.float64 else logits.float()
         losses = functional.cross_entropy(logits, self.ids.repeat(candidates), reduction="none").view(candidates, -1)

@@ -62,4 +62,4 @@ class LastLayer:
 
 
 def _taken(hidden: Tensor, places: Tensor) -> Tensor:
-    return hidden.reshape(-1, hidden.shape[-1]).index_select(0, places)
+    return hidden.reshape(-1, hidden.shape[-1]).index_select(0, places.to(hidden.device))

@@ -22,7 +22,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..adapter import LoraAdapter
-from ..device import check_device
+from ..device import AUTO, check_device
 from ..errors import BaseModelError
 from ..examples import Examples
 from ..stack import stack_adapters
@@ -59,6 +59,7 @@ def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -
     if dtype not in DTYPES:
         raise BaseModelError(f"there is no dtype {dtype!r}", remedy=f"use one of: {', '.join(DTYPES)}")
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    spread: dict[str, Any] = {"device_map": AUTO} if device == AUTO else {}
     remedy = "give a folder with config.json, model.safetensors and the tokenizer's files"
     if not (directory / "config.json").is_file():
         raise BaseModelError(f"{directory} is not a base model: it has no config.json", remedy=remedy)
@@ -66,12 +67,23 @@ def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -
         config = AutoConfig.from_pretrained(directory, **local)
         kind = kind_of(config)
         model, report = _LOADERS[kind].from_pretrained(
-            directory, config=config, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **local
+            directory,
+            config=config,
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            output_loading_info=True,
+            **spread,
+            **local,
         )
         tokenizer = AutoTokenizer.from_pretrained(directory, **local)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         if isinstance(error, BaseModelError):
             raise
+        if isinstance(error, ImportError) and "bitsandbytes" in str(error):
+            raise BaseModelError(
+                f"{directory}: its weights are in 8 or 4 bit, which needs bitsandbytes",
+                remedy='pip install "mixhub[gpu]", or give the base in full precision',
+            ) from error
         raise BaseModelError(f"cannot load the base model {directory}: {error}", remedy=remedy) from error
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(_UNUSED))
     if missing:
@@ -79,7 +91,9 @@ def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -
             f"{directory}: {len(missing)} tensors of {type(model).__name__} are in no file, the first is {missing[0]}",
             remedy="get the whole model; a part of it would be random",
         )
-    model.to(device).eval().requires_grad_(False)
+    if device != AUTO and not getattr(model, "is_quantized", False):  # those lie where they were loaded
+        model.to(device)
+    model.eval().requires_grad_(False)
     return LoadedBase(model=model, tokenizer=tokenizer, kind=kind, name=directory.name)
 
 

@@ -26,7 +26,7 @@ def output_only_at(model: Any, places: Tensor) -> Iterator[None]:
         hidden: Tensor = inputs[0]
         rows = hidden.reshape(-1, hidden.shape[-1])
         already = len(rows) == len(places)  # the last layer was cut down to them
-        return (rows if already else rows.index_select(0, places), *inputs[1:])
+        return (rows if already else rows.index_select(0, places.to(rows.device)), *inputs[1:])
 
     handle = head.register_forward_pre_hook(cut)
     try:
@@ -44,4 +44,6 @@ def output_layer(model: Any) -> nn.Module | None:
 
 def wanted_logits(logits: Tensor, places: Tensor) -> Tensor:
     """(wanted, vocabulary), also from a model whose output layer could not be cut down and gave all of them."""
-    return logits if logits.ndim == 2 else logits.reshape(-1, logits.shape[-1]).index_select(0, places)
+    return (
+        logits if logits.ndim == 2 else logits.reshape(-1, logits.shape[-1]).index_select(0, places.to(logits.device))
+    )

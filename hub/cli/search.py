@@ -102,7 +102,7 @@ def search(
     ] = False,
     simplex: Annotated[bool, typer.Option("--simplex", help="Weights of 0 or more that add up to 1; for fit.")] = False,
     l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ..., or auto: over all of them.")] = "cpu",
     dtype: Annotated[
         str, typer.Option(help="Search in float32, bfloat16, or auto: bfloat16 where the device has it.")
     ] = "float32",

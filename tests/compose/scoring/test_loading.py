@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,38 @@ def test_folders_and_settings_that_are_no_base_are_refused(families: Any, tmp_pa
         (folder / "config.json").write_text(broken)
         with pytest.raises(BaseModelError, match="cannot load"):
             load_base(folder)
+
+
+def test_a_base_that_lies_where_there_is_room_scores_the_same(
+    generating_family: Any, examples: Examples, tmp_path: Path
+) -> None:
+    folder = save(generating_family, tmp_path)
+    one, spread = load_base(folder, dtype="float64"), load_base(folder, dtype="float64", device="auto")
+    weights = np.array([[0.3, -0.5, 1.0]])
+    losses = [
+        make_scorer(base, examples=examples, adapters=generating_family.adapters(base.model, scalings=(2.0,)))
+        for base in (one, spread)
+    ]
+    found, expected = (scorer.example_losses(weights) for scorer in losses)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+
+
+def test_without_accelerate_a_base_on_several_devices_is_refused_with_the_extra(
+    families: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(families["llama"], tmp_path)
+    monkeypatch.setattr("compose.device.find_spec", lambda _name: None)
+    with pytest.raises(BaseModelError, match="needs accelerate") as caught:
+        load_base(folder, device="auto")
+    assert "mixhub[gpu]" in caught.value.remedy
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="is about machines without bitsandbytes")
+def test_without_bitsandbytes_a_base_in_8_bit_is_refused_with_the_extra(families: Any, tmp_path: Path) -> None:
+    folder = save(families["llama"], tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BaseModelError, match="8 or 4 bit") as caught:
+        load_base(folder)
+    assert "mixhub[gpu]" in caught.value.remedy
