@@ -86,7 +86,7 @@ class FittedRun(JudgedRun):
                 mixes[name], held_out[name] = self._best(asks), self._chosen_again(folds, asks)
                 break
             model = settled
-            mixes[name] = self._fittest(self._asks(), strength)
+            mixes[name] = self._fittest(self._ledger.trials, strength)
             if cost:
                 held_out[name] = self._refitted(model, strength, folds)
         if cost:
