@@ -7,7 +7,7 @@ budget is kept for the estimate on held-out examples that decides whether the mi
 
 Where adapters act on each other so much that the first fit is far off, Cobyla takes over (`nevergrad_run.py`).
 
-Why so: tests/benchmarks/results/bench_quality_minilm.md. Used through `compose.search.search`.
+Why so: tests/benchmarks/results/bench_quality_fit_unfinished.md. Used through `compose.search.search`.
 """
 
 from __future__ import annotations

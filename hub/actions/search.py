@@ -33,7 +33,7 @@ from storage.searches import PinnedAdapter
 @dataclass(frozen=True)
 class SearchOptions:
     """What decides which trials are asked. None: the default of `compose.search.search`; the method's is exact, except
-    for the lorahub preset (measured: tests/benchmarks/results/bench_quality_minilm.md)."""
+    for the lorahub preset (measured: tests/benchmarks/results/bench_quality_fit_unfinished.md)."""
 
     budget: int = 40
     seed: int = 0
