@@ -7,7 +7,7 @@ budget is kept for the estimate on held-out examples that decides whether the mi
 
 Where adapters act on each other so much that the first fit is far off, Cobyla takes over (`nevergrad_run.py`).
 
-Why so: tests/benchmarks/results/bench_quality_minilm.md. Used through `compose.search.search`.
+Why so: tests/benchmarks/results/bench_quality_fit_unfinished.md. Used through `compose.search.search`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class FittedRun(JudgedRun):
                 mixes[name], held_out[name] = self._best(asks), self._chosen_again(folds, asks)
                 break
             model = settled
-            mixes[name] = self._fittest(self._asks(), strength)
+            mixes[name] = self._fittest(self._ledger.trials, strength)
             if cost:
                 held_out[name] = self._refitted(model, strength, folds)
         if cost:

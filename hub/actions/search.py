@@ -54,7 +54,7 @@ class Mixer(Protocol):
 @dataclass(frozen=True)
 class SearchOptions:
     """What decides which trials are asked. None: the default of `compose.search.search`; the method's is exact, except
-    for the lorahub preset (measured: tests/benchmarks/results/bench_quality_minilm.md)."""
+    for the lorahub preset (measured: tests/benchmarks/results/bench_quality_fit_unfinished.md)."""
 
     budget: int = 40
     seed: int = 0
@@ -484,7 +484,9 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixe
     }
     return mixer(
         home, [part for part, _ in used], [weight for _, weight in used], plan.into,
-        options=MixOptions(plan.options.merge_method(), plan.options.merge_params(), base=str(plan.base.directory or "")),
+        options=MixOptions(
+            plan.options.merge_method(), plan.options.merge_params(), base=str(plan.base.directory or "")
+        ),
         search=found, notes=plan.notes, beside={TRIALS_FILE: trials},
     )  # fmt: skip
 

@@ -34,8 +34,9 @@ SHOTS = 16
 METHODS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     # name: parameters of the merge, options of the search
     "lorahub": ({"method": "lorahub", "fold": "lorahub-compat"}, {"preset": "lorahub"}),
-    "default": ({"method": "lorahub"}, {}),
-    "exact": ({"method": "exact"}, {}),
+    "default": ({"method": "exact"}, {}),
+    "default_elementwise": ({"method": "lorahub"}, {}),
+    "cobyla": ({"method": "exact"}, {"optimizer": "Cobyla"}),
 }
 
 
@@ -44,13 +45,16 @@ def examples(task: dict[str, Any], *, count: int, split: str, seed: int) -> Exam
     return Examples(tuple(Example(*row) for row in rows))
 
 
-def measure(task: dict[str, Any], draw: int, *, base: Any, adapters: list[Any], budget: int, tests: int) -> list[Any]:
+def measure(
+    task: dict[str, Any], draw: int, *, base: Any, adapters: list[Any], budget: int, tests: int, methods: list[str]
+) -> list[Any]:
     """One row per method, and one for the best single adapter by few-shot loss."""
     few = examples(task, count=SHOTS, split="few", seed=1000 + draw)
     test = examples(task, count=tests, split="test", seed=5000 + draw)
     names = [adapter.name for adapter in adapters]
     rows = []
-    for name, (merge, options) in METHODS.items():
+    for name in methods:
+        merge, options = METHODS[name]
         params = {key: value for key, value in merge.items() if key != "method"}
         began = time.process_time()
         scorer = make_scorer(base, examples=few, adapters=adapters, method=merge["method"], params=params)
@@ -75,7 +79,7 @@ def summary(rows: list[Any]) -> dict[str, Any]:
     """Per method: means over cells, the spread over draws, and wins and losses against the best single adapter."""
     single = {(r["task"], r["draw"]): r["exact_match"] for r in rows if r["method"] == "best_single"}
     made = {}
-    for method in ("best_single", *METHODS):
+    for method in dict.fromkeys(r["method"] for r in rows):
         own = [r for r in rows if r["method"] == method]
         by_draw = [
             statistics.mean(r["exact_match"] for r in own if r["draw"] == draw)
@@ -99,6 +103,7 @@ def main() -> None:
     parser.add_argument("--tests", type=int, default=100)
     parser.add_argument("--budget", type=int, default=40)
     parser.add_argument("--only", help="one task")
+    parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     adapters = [read_adapter(CONTENT / "adapters" / one["name"], name=one["name"]) for one in index()["adapters"]]
@@ -107,7 +112,15 @@ def main() -> None:
     for task in index()["tasks"]:
         if given.only in (None, task["name"]):
             for draw in map(int, given.draws.split(",")):
-                rows += measure(task, draw, base=base, adapters=adapters, budget=given.budget, tests=given.tests)
+                rows += measure(
+                    task,
+                    draw,
+                    base=base,
+                    adapters=adapters,
+                    budget=given.budget,
+                    tests=given.tests,
+                    methods=given.methods.split(","),
+                )
     table = summary(rows)
     print("| method | exact match | over draws | loss | wins | losses | CPU s |\n|---|---:|---:|---:|---:|---:|---:|")
     for method, r in table.items():

@@ -41,7 +41,7 @@ def three(home: Home, write_lora: Write, tiny_t5: Path) -> None:
 def searched(
     home: Home, few_shot: Path, *, into: str = "", on_batch: Callable[[Progress], None] | None = None, **options: Any
 ) -> SearchDone:
-    """By Cobyla and element-wise, which use up a budget and find a mix here; else by the preset or the fit."""
+    """By Cobyla and element-wise, which use up a budget and find a mix here, unless `options` say otherwise."""
     own = {} if "preset" in options else {"optimizer": "Cobyla", "method": "lorahub"}
     plan = new_plan(
         home, [at(name) for name in NAMES], few_shot, into=at(into) if into else None,
