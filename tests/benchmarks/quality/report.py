@@ -36,10 +36,18 @@ def _summary(cells: Sequence[Row], shots: int, method: str) -> Row:
         "losses": sum(gain < 0 for gain in gains),
         "wins_over_best_single": sum(gain > 0 for gain in ahead),
         "losses_to_best_single": sum(gain < 0 for gain in ahead),
+        "against": {other: _duel(rows, cells, other) for other in dict.fromkeys(cell["method"] for cell in cells)},
         "evaluations": round(fmean(row["evaluations"] for row in rows), 1),
         "seconds": round(fmean(row["seconds"] for row in rows), 2),
         "cells": len(rows),
     }
+
+
+def _duel(rows: Sequence[Row], cells: Sequence[Row], other: str) -> list[int]:
+    """[won, lost] on the cells that both methods have."""
+    theirs = {_place(cell): cell["gain"] for cell in cells if cell["method"] == other}
+    ahead = [row["gain"] - theirs[_place(row)] for row in rows if _place(row) in theirs]
+    return [sum(gain > 0 for gain in ahead), sum(gain < 0 for gain in ahead)]
 
 
 def _place(cell: Row) -> tuple[str, int, int]:
