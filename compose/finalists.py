@@ -42,9 +42,10 @@ def rescored(result: SearchResult, scorer: Scorer, objective: Objective, *, coar
     stays = baselines is None or result.gate is not None
     chosen = fine[result.weights] if baselines is None or stays else _choice(list(fine.values()), baselines)
     agreement = spearman(np.array([trial.objective for trial in trials]), objectives)
+    decided = "" if stays else ", which decided"
     notes = (
-        f"Searched in {coarse}; the {len(fine)} best points were scored again in float32{'' if stays else ', which decided'}. The "
-        f"ranks of the two agree with {agreement:.2f} (Spearman; 1 is the same order).",
+        f"Searched in {coarse}; the {len(fine)} best points were scored again in float32{decided}. The ranks of the two "
+        f"agree with {agreement:.2f} (Spearman; 1 is the same order).",
     )
     return replace(
         result,
