@@ -19,9 +19,9 @@ from torch import Tensor
 from .base_weights import BaseWeights
 from .description import CONFIG_FILE
 from .errors import MalformedAdapter
-from .export import PROFILES, save_adapter
+from .export import PROFILES
 from .recipe import Recipe, file_sha256
-from .remake import merged_again, parent_differences
+from .remake import parent_differences, remake
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,15 @@ def verify(
     directory: Path,
     *,
     base: BaseWeights | None = None,
+    initial: Sequence[Path | None] = (),
     tolerance: float = 0.0,
 ) -> Verification:
     """Merge the adapters in the folders `parents` again and compare with the merged adapter in `directory`.
 
-    A tensor counts as reproduced when no value differs by more than `tolerance`. Parents that are not the recorded
-    ones are findings, and nothing is remade from them. Errors: those of reading adapters, `BadRecipe` for a base
-    that is not at hand, `MalformedAdapter` when `directory` holds no readable weights.
+    `initial` are the folders of the parents before training, where the recipe used them. A tensor counts as reproduced
+    when no value differs by more than `tolerance`. Parents that are not the recorded ones are findings, and nothing is
+    remade from them. Errors: those of reading adapters, `BadRecipe` for a base that is not at hand, `MalformedAdapter`
+    when `directory` holds no readable weights.
     """
     form = PROFILES[recipe.profile]
     weights = directory / form.weights_file
@@ -95,7 +97,7 @@ def verify(
     with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
         made = Path(scratch) / "adapter"
         open_recipe = replace(recipe, output_sha256=None)
-        save_adapter(merged_again(open_recipe, parents, base), made, dtype=recipe.dtype, profile=recipe.profile)
+        remake(open_recipe, parents, made, base=base, initial=initial)
         remade = load_file(made / form.weights_file)
         remade_sha256 = file_sha256(made / form.weights_file)
         if form.config:

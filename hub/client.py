@@ -253,6 +253,7 @@ class Hub:
         examples: str | Path | None = None,
         replay: bool = False,
         tolerance: float = 0.0,
+        initial: Mapping[str, Path] | None = None,
     ) -> Verified:
         """Remake a mix from its recipe and compare it; `reproduced` says whether it is what the recipe says."""
         raise NotImplementedError

@@ -121,10 +121,11 @@ class LocalHub(Hub):
         examples: str | Path | None = None,
         replay: bool = False,
         tolerance: float = 0.0,
+        initial: Mapping[str, Path] | None = None,
     ) -> verify_action.Verified:
         return verify_action.verify(
             self.home, parse_address(address), base=base, examples=None if examples is None else Path(examples),
-            replay=replay, tolerance=tolerance,
+            replay=replay, tolerance=tolerance, initial=initial,
         )  # fmt: skip
 
     def promote(self, address: str, alias: str) -> aliases.Move:

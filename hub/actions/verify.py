@@ -20,12 +20,14 @@ from compose.objective import LORAHUB_OBJECTIVE, mean_over_examples
 from compose.recipe import RECIPE_FILE, Recipe, read_recipe
 from compose.trials import Trial
 from hub.actions.compose import parent_address, pin_parts
+from hub.actions.parts import with_initial
 from hub.actions.search import SearchOptions, SearchPlan, new_plan, scorer_of, searched, stored_plan
 from hub.address import Address
 from hub.errors import HubError, NotReproduced, UnknownBase, UsageError
 from hub.home import Home
 from hub.locate import locate_adapter
 from hub.read_parts import base_of_parts
+from hub.search_usage import stored_usage
 from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import compositions
 from storage.errors import StorageError
@@ -102,9 +104,11 @@ def verify(
     examples: Path | Examples | None = None,
     replay: bool = False,
     tolerance: float = 0.0,
+    initial: Mapping[str, Path] | None = None,
 ) -> Verified:
     """Look whether the mix at `address` is what its recipe says.
 
+    `initial` names the folders of PiSSA or OLoRA parts before training, by address, where the recipe used them.
     `examples` are needed only where the search that found it was run in another home; `replay` runs the whole search
     again. Errors: the address is no mix; a parent is not in this home; a base that is needed is not on this machine.
     """
@@ -118,7 +122,7 @@ def verify(
     if not (folder / RECIPE_FILE).is_file():
         raise NotReproduced(f"{address} has no {RECIPE_FILE}, so it was not mixed", remedy=f"mixhub show {address}")
     recipe = read_recipe(folder / RECIPE_FILE)
-    mix = _remade(home, recipe, folder, base=base, tolerance=tolerance)
+    mix = _remade(home, recipe, folder, base=base, initial=initial or {}, tolerance=tolerance)
     findings = [*_recipe_differences(folder, recorded.recipe if recorded else None), *mix.findings]
     unchecked: list[str] = []
     score = again = None
@@ -137,14 +141,22 @@ def verify(
     return Verified(exact, mix, score, again, tuple(findings), tuple(unchecked))
 
 
-def _remade(home: Home, recipe: Recipe, folder: Path, *, base: str, tolerance: float) -> Verification:
+def _remade(
+    home: Home, recipe: Recipe, folder: Path, *, base: str, initial: Mapping[str, Path], tolerance: float
+) -> Verification:
     from compose.verify import verify as verify_files
 
-    parents = pin_parts(
-        home, [parent_address(p.address, p.commit, p.folder) for p in recipe.parents], pinned_before=True
-    )
+    addresses = [parent_address(p.address, p.commit, p.folder) for p in recipe.parents]
+    parents = with_initial(pin_parts(home, addresses, pinned_before=True), initial)
     tensors = base_of_parts(home, parents, base) if recipe.base else None
-    return verify_files(recipe, [part.directory for part in parents], folder, base=tensors, tolerance=tolerance)
+    return verify_files(
+        recipe,
+        [part.directory for part in parents],
+        folder,
+        base=tensors,
+        tolerance=tolerance,
+        initial=[part.initial for part in parents],
+    )
 
 
 def _recipe_differences(folder: Path, recorded: Mapping[str, Any] | None) -> Iterator[str]:
@@ -185,8 +197,10 @@ def _plan_of_mix(
     home: Home, exact: Address, search: Mapping[str, Any], given: Path | Examples | None, *, base: str
 ) -> SearchPlan:
     """A plan that scores the published adapter alone, on what the search scored on."""
-    alone = SearchOptions(budget=3)
+    alone = SearchOptions(budget=3, objective=str(search.get("objective_name") or "loss"))
     if given is not None:
+        if search.get("guard_sha256"):
+            raise _Unavailable("its loss took rows into account that must not get worse, which only its own home has")
         rows = read_examples(given) if isinstance(given, Path) else given
         if rows.digest != search.get("examples_sha256"):
             raise UsageError(
@@ -194,7 +208,8 @@ def _plan_of_mix(
                 f"{str(search.get('examples_sha256'))[:12]}",
                 remedy="give the file that was searched on",
             )
-        return new_plan(home, [exact], rows, base=base, allow_unbound=True, options=alone)
+        plan = new_plan(home, [exact], rows, base=base, allow_unbound=True, options=alone)
+        return replace(plan, usage=stored_usage(search.get("usage") or {}))
     plan = _search_of(home, search)
     options = replace(plan.options, method=alone.method, params=alone.params, preset=None)
     return replace(plan, parts=tuple(pin_parts(home, [exact])), options=options)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hub.actions import verify as verify_action
+from hub.cli.mix_options import folders_of
 from hub.cli.output import JsonOption, Output, escape
 from hub.cli.target import open_hub
 
@@ -26,13 +27,19 @@ def verify(
         Path | None, typer.Option(help="The search's examples, where the search was run in another home.")
     ] = None,
     replay: Annotated[bool, typer.Option("--replay", help="Run the search again, compare its trials.")] = False,
+    initial: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NS/NAME=DIR", help="A PiSSA or OLoRA part before training, where the recipe used it."),
+    ] = None,
     tolerance: Annotated[float, typer.Option(min=0, help="Largest difference of a value that still counts.")] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Remake a mix from its pinned parts and recipe and compare; exit code 1 when it is not what the recipe says."""
     out = Output(as_json=as_json)
     with open_hub() as hub:
-        done = hub.verify(address, base=base, examples=examples, replay=replay, tolerance=tolerance)
+        done = hub.verify(
+            address, base=base, examples=examples, replay=replay, tolerance=tolerance, initial=folders_of(initial)
+        )
     for note in (*done.unchecked, *done.mix.notes):
         out.warn(note)
     out.result(done.as_dict(), *_lines(done))

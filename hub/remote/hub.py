@@ -189,8 +189,9 @@ class RemoteHub(Hub):
         examples: str | Path | None = None,
         replay: bool = False,
         tolerance: float = 0.0,
+        initial: Mapping[str, Path] | None = None,
     ) -> Verified:
-        del base, examples, replay, tolerance
+        del base, examples, replay, tolerance, initial
         raise UsageError(
             f"{address} is verified from the bytes of its parts, which lie with {self.server.url}",
             remedy="run `mixhub verify` on the server's machine, without MIXHUB_URL",
