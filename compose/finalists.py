@@ -44,8 +44,8 @@ def rescored(result: SearchResult, scorer: Scorer, objective: Objective, *, coar
     agreement = spearman(np.array([trial.objective for trial in trials]), objectives)
     decided = "" if stays else ", which decided"
     notes = (
-        f"Searched in {coarse}; the {len(fine)} best points were scored again in float32{decided}. The ranks of the two "
-        f"agree with {agreement:.2f} (Spearman; 1 is the same order).",
+        f"Searched in {coarse}; the {len(fine)} best points were scored again in float32{decided}. The ranks of the "
+        f"two agree with {agreement:.2f} (Spearman; 1 is the same order).",
     )
     return replace(
         result,
