@@ -120,8 +120,8 @@ def _range(losses: Sequence[float]) -> tuple[float, float]:
     ordered = sorted(losses)
     low, middle, top = ordered[0], ordered[len(ordered) // 2], ordered[-1]
     high = min(top, max(ordered[int(0.9 * (len(ordered) - 1))], low + 3 * (middle - low)))
-    if high <= low:
-        high = low + (abs(low) or 1.0) * 0.1
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1.0):
+        high = low + max(abs(low), 1.0) * 0.1
     margin = 0.05 * (high - low)
     return low - margin, high + margin
 

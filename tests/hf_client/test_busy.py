@@ -55,7 +55,8 @@ def test_clients_wait_as_long_as_they_are_told_and_then_go_on(
     time.sleep(1.05)  # one request is free again: the HEAD takes it, the GET waits
     sent.clear()
     assert Path(limited.api.hf_hub_download(f"{limited.name}/one", "a.txt")).read_bytes() == b"hello"
-    assert [one.method for one in sent] == ["HEAD", "GET", "GET"]
+    # a machine that is slow enough has earned the GET meanwhile
+    assert [one.method for one in sent] in (["HEAD", "GET", "GET"], ["HEAD", "GET"])
 
 
 def test_one_caller_s_requests_are_not_another_s(serve_with: Any) -> None:

@@ -209,7 +209,7 @@ def test_every_answer_has_a_request_id_and_every_error_the_same_shape(live: Any)
         answer = httpx2.request(method, live.url + path, json=body)
         assert len(answer.headers["x-request-id"]) == 32, path
         if answer.status_code != 200:
-            assert list(answer.json()) == ["error"] and answer.headers["x-error-message"], path
+            assert answer.json()["error"] and answer.headers["x-error-message"], path
         assert answer.status_code in (200, 400, 401, 404), (path, answer.status_code)
 
 

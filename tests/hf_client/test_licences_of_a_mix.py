@@ -27,6 +27,6 @@ def test_a_mix_over_the_wire_names_licences_that_cannot_all_hold(
     }
     headers = {"authorization": f"Bearer {ann.token}"}
     done = httpx2.post(f"{ann.url}/api/v1/compositions", json=plan, headers=headers, timeout=60).json()
-    assert done["licences"] == ["cc-by-nd-4.0", "mit"]
+    assert done["licences"] == {f"{ann.name}/{one}": one for one in ("mit", "cc-by-nd-4.0")}
     (conflict,) = (note for note in done["notes"] if note.startswith("licence conflict"))
     assert f"cc-by-nd-4.0 ({ann.name}/cc-by-nd-4.0)" in conflict
