@@ -41,6 +41,11 @@ from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import searches
 from storage.searches import PinnedAdapter
 
+ONE_WORKER, SEVERAL_WORKERS = "Cobyla", "OnePlusOne"
+"""What nevergrad searches with, where it does and nobody says otherwise."""
+LIKELIHOODS = ("loss", "choice_loss")
+"""Objectives that are log-likelihoods."""
+
 
 class Mixer(Protocol):
     """Makes and publishes the mix that a search has found; `mix` does so in the home."""
@@ -77,13 +82,18 @@ class SearchOptions:
     chunk_tokens: int | None = None
     """Tokens per forward; None: the scorer's default."""
 
-    def resolved(self) -> SearchOptions:
-        """With the defaults that a stored search must keep, whatever they are by the time it is resumed."""
+    def resolved(self, *, guarded: bool = False) -> SearchOptions:
+        """With the defaults that a stored search must keep, whatever they are by the time it is resumed.
+
+        The fit is a model of log-likelihoods; where something else is minimised, nevergrad searches.
+        """
         preset = self.preset is not None
+        asked = ONE_WORKER if self.workers == 1 else SEVERAL_WORKERS
+        own = FIT if self.objective in LIKELIHOODS and not guarded else asked
         return replace(
             self,
             method=self.method or (LORAHUB if preset else "exact"),
-            optimizer=self.optimizer or (None if preset else FIT),
+            optimizer=self.optimizer or (None if preset else own),
         )
 
     def merge_method(self) -> str:
@@ -167,12 +177,13 @@ def new_plan(
     """
     if into is not None:
         check_target(into)
-    chosen = (options or SearchOptions()).resolved()
+    chosen = options or SearchOptions()
+    source = read_source(examples, chosen.objective, chosen.max_new_tokens, limit=limit)
+    chosen = replace(chosen, objective=source.objective, max_new_tokens=source.max_new_tokens)
+    chosen = chosen.resolved(guarded=guard is not None)
     _check_options(chosen, names or [str(address) for address in addresses])
     parts = tuple(pin_parts(home, addresses, names=names))
     notes = check_fit(parts, allow_unbound=allow_unbound)
-    source = read_source(examples, chosen.objective, chosen.max_new_tokens, limit=limit)
-    chosen = replace(chosen, objective=source.objective, max_new_tokens=source.max_new_tokens)
     contracts = [(part.name, part.facts.usage) for part in parts if not source.own_prompts]
     usage, usage_notes = choose_usage(
         contracts, template=template, chat_template=chat_template, outputs=[row.output for row in source.examples]
@@ -236,7 +247,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
     options = dict(config["options"])
     options["bounds"] = tuple(options["bounds"]) if options["bounds"] else None
     if not options["optimizer"] and not options["preset"]:  # a search from before `fit` was the default
-        options["optimizer"] = "Cobyla" if options["workers"] == 1 else "OnePlusOne"
+        options["optimizer"] = ONE_WORKER if options["workers"] == 1 else SEVERAL_WORKERS
     addresses = [_pinned_address(adapter) for adapter in row.adapters]
     return SearchPlan(
         parts=tuple(

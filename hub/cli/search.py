@@ -87,7 +87,10 @@ def search(
     seed: Annotated[int, typer.Option(min=0, help="Random state of the optimizer.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Candidates asked for at once.")] = 1,
     optimizer: Annotated[
-        str, typer.Option(help="fit (the default), adam (by gradients), or one of nevergrad: Cobyla, OnePlusOne ...")
+        str,
+        typer.Option(
+            help="fit (the default for losses), adam (by gradients), or one of nevergrad: Cobyla, OnePlusOne ..."
+        ),
     ] = "",
     preset: Annotated[str, typer.Option(help="lorahub: the published algorithm, exactly.")] = "",
     method: Annotated[

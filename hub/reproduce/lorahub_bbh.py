@@ -144,7 +144,7 @@ def _run(
     modules = draw_modules(material.modules, max(seed, 1))
     used = modules if seed else modules[:1]  # the base alone is any module at weight 0
     adapters = [read_adapter(material.adapter(name), name=name) for name in used]
-    mixing: dict[str, Any] = {"adapters": adapters}
+    mixing: dict[str, Any] = {"adapters": adapters, "method": "exact"}
     if settings.search == "lorahub":
         mixing |= {"method": "lorahub", "params": {"fold": "lorahub-compat"}}
     weights: tuple[float, ...] = (0.0,)

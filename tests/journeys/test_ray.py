@@ -109,7 +109,14 @@ def actors(cluster: str, make: Callable[..., Any]) -> Iterator[RayScorers]:
 
 def trials(make_scorer: Any, objective: str, rows: Examples, *, workers: int) -> Any:
     scorer = objective_scorer(objective, make_scorer, examples=rows, kind="seq2seq")
-    return search(scorer.adapter_names, scorer, budget=14, seed=3, workers=workers).trials
+    return search(
+        scorer.adapter_names,
+        scorer,
+        budget=14,
+        seed=3,
+        workers=workers,
+        optimizer="OnePlusOne" if workers > 1 else "Cobyla",
+    ).trials
 
 
 @pytest.mark.parametrize(("objective", "rows", "workers"), [("loss", LONG, 1), ("loss", ROWS, 4), ("chrf", LONG, 3)])
@@ -143,7 +150,9 @@ def test_an_actor_killed_at_work_is_replaced_and_changes_nothing(
         if progress.evaluations == 7:
             (tmp_path / "bullet").touch()
 
-    found = search(scorer.adapter_names, scorer, budget=14, seed=3, workers=2, on_trial=shoot).trials
+    found = search(
+        scorer.adapter_names, scorer, budget=14, seed=3, workers=2, optimizer="OnePlusOne", on_trial=shoot
+    ).trials
     assert not list(tmp_path.iterdir()), "an actor took it"
     assert found == trials(make(), "loss", LONG, workers=2)
 
@@ -163,7 +172,7 @@ def test_the_command_line_searches_in_actors(
 ) -> None:
     for seed, name in enumerate("ab", start=1):
         mixhub("publish", write_lora(f"p{seed}", seed=seed, scale=0.2), f"team/{name}", "--base", tiny_t5)
-    words = ["search", "team/a", "team/b", "--examples", few_shot, "--budget", 8, "--json"]
+    words = ["search", "team/a", "team/b", "--examples", few_shot, "--budget", 8, "--optimizer", "Cobyla", "--json"]
     alone = mixhub(*words).json
     there = mixhub(*words, "--ray", cluster, "--ray-actors", 1)
     assert there.code == 0, there.err

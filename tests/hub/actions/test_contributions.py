@@ -19,7 +19,13 @@ def test_ctrl_c_while_contributions_are_scored_stops_the_search_and_nothing_is_p
 ) -> None:
     for seed in (1, 2):
         publish(home, write_lora(f"s{seed}", seed=seed, scale=0.2), at(f"team/{seed}"), base=str(tiny_t5))
-    plan = new_plan(home, [at("team/1"), at("team/2")], few_shot, into=at("team/mix"), options=SearchOptions(budget=9))
+    plan = new_plan(
+        home,
+        [at("team/1"), at("team/2")],
+        few_shot,
+        into=at("team/mix"),
+        options=SearchOptions(budget=9, optimizer="Cobyla"),
+    )
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -90,7 +90,9 @@ def test_a_search_on_a_server_is_resumed_from_its_own_trials(write_lora: Write, 
             hub.publish(
                 write_lora(name, seed=seed, scale=0.2, base_model_name_or_path="resumed/base"), f"resumed/{name}"
             )
-        stopped = hub.search(["resumed/a", "resumed/b"], ROWS, into="resumed/found", budget=9, on_batch=stop)
+        stopped = hub.search(
+            ["resumed/a", "resumed/b"], ROWS, into="resumed/found", budget=9, optimizer="Cobyla", on_batch=stop
+        )
         assert stopped.result.stopped and stopped.composed is None
     with Hub() as hub:  # another process would do the same
         hub.delete("resumed/b")

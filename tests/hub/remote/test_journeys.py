@@ -102,7 +102,8 @@ def test_a_search_has_a_whole_recipe_and_can_be_finished(
 ) -> None:
     published(ns)
     names = [f"{ns}/a@v1", f"{ns}/b"]
-    words = ["search", *names, "--examples", few_shot, "--budget", "8", "--as", f"{ns}/found", "--json"]
+    words = ["search", *names, "--examples", few_shot, "--budget", "8", "--as", f"{ns}/found"]
+    words += ["--optimizer", "Cobyla", "--method", "lorahub", "--json"]
     ran = mixhub(*words)
     assert ran.code == 0, ran.err
     assert ran.json["adapters"] == names and len(ran.json["trials"]) == 8

@@ -135,7 +135,7 @@ def test_the_commands_write_the_page_of_a_real_search(
     for seed in (1, 2):
         publish(home, write_lora(f"s{seed}", seed=seed, scale=0.2), at(f"team/{seed}"), base=str(tiny_t5))
     page = tmp_path / "page.html"
-    words = ("search", "team/1", "team/2", "--examples", few_shot, "--budget", 10, "--json")
+    words = ("search", "team/1", "team/2", "--examples", few_shot, "--budget", 10, "--optimizer", "Cobyla", "--json")
     done = mixhub(*words, "--report", page)
     assert done.code == 0 and Page(page.read_text("utf-8")).tags.count("circle") == 10
     uuid = done.json["search"]
