@@ -62,20 +62,17 @@ class Mirror:
         if given:
             self._bring_base(given)
             return
-        with self.home.read() as session:
-            facts = [adapters.facts_of(session, self._revision(address), address.folder) for address in pinned]
-            known = {one.base_identity: bases.find_base(session, one.base_identity) for one in facts
-                     if one is not None and one.base_identity}  # fmt: skip
-        for base in known.values():
+        facts = [self._facts(address) for address in pinned]
+        for identity in sorted({one.base_identity for one in facts if one is not None and one.base_identity}):
+            with self.home.read() as session:
+                base = bases.find_base(session, identity)
             there = [name.name for name in base.names if name.kind == "repo"] if base else []
             # a name with its commit means this base for ever
             any(self._bring_base(name) for name in sorted(there, key=lambda name: "@" not in name))
 
     def needs_base(self, pinned: Address) -> bool:
         """Whether an adapter that was brought cannot be read, or not in full, without its base."""
-        with self.home.read() as session:
-            found = locate(session, pinned)
-        facts = describe(found.directory(self.home), name=str(pinned))
+        facts = describe(self._directory(pinned), name=str(pinned))
         return bool(facts.needs_base or facts.extras)
 
     def _revision(self, address: Address) -> revisions.Revision:
@@ -93,22 +90,34 @@ class Mirror:
             where = f"; its adapters are in: {shown.facts['adapters']}" if shown.facts.get("adapters") else ""
             raise NotFound(f"{address} holds no adapter ({ADAPTER_CONFIG}){where}", remedy=f"mixhub show {address}")
         pinned = address.at(shown.commit_id)
-        if self._has(pinned):
+        known = self._facts(pinned)
+        identity = str(shown.facts.get("base identity") or "")
+        if known is not None and (known.base_identity or "") == identity:
+            return pinned
+        base, names = self._base_facts(identity)
+        if known is not None:  # it was bound since, or its base has come to be ours to know
+            inspected = _inspect(self._directory(pinned), address, shown, base)
+            self._store(pinned, self.home.directory, [], shown, inspected=inspected, base_names=names)
             return pinned
         paths = paths_of(self._server, pinned, shown.commit_id, recursive=False)
         with fetched(self._server, pinned, shown.commit_id, paths, beside=self.home.directory) as folder:
-            base, names = self._base_facts(str(shown.facts.get("base identity") or ""))
             inspected = _inspect(folder / pinned.folder, address, shown, base)
             self._store(pinned, folder, paths, shown, inspected=inspected, base_names=names)
         return pinned
 
-    def _has(self, pinned: Address) -> bool:
+    def _facts(self, pinned: Address) -> AdapterFacts | None:
+        """None: it was not brought yet."""
         try:
             revision = self._revision(pinned)
         except NotFound:
-            return False
+            return None
         with self.home.read() as session:
-            return adapters.facts_of(session, revision, pinned.folder) is not None
+            return adapters.facts_of(session, revision, pinned.folder)
+
+    def _directory(self, pinned: Address) -> Path:
+        with self.home.read() as session:
+            found = locate(session, pinned)
+        return found.directory(self.home)
 
     def _base_facts(self, identity: str) -> tuple[FoundBase | None, list[BaseName]]:
         """What the server tells of a base; nothing where it is none of ours to know."""

@@ -16,7 +16,16 @@ from safetensors.torch import load_file
 
 from hub.actions.accounts import create_token, create_user
 from hub.client import Hub
-from hub.errors import BadUpload, HubError, InvalidToken, RepoNotFound, ServerRefused, ServerUnreachable, UsageError
+from hub.errors import (
+    BadUpload,
+    HubError,
+    InvalidToken,
+    RepoNotFound,
+    ServerRefused,
+    ServerUnreachable,
+    UnknownBase,
+    UsageError,
+)
 from hub.home import open_home
 from hub.local_hub import LocalHub
 from hub.remote.connection import Connection
@@ -237,6 +246,22 @@ def test_with_json_also_a_malformed_command_line_is_a_document(mixhub: Callable[
     assert ran.code == 2 and ran.out == ""
     error = json.loads(ran.err)
     assert error["error"] == "UsageError" and error["message"] and error["remedy"].startswith("mixhub")
+
+
+@pytest.mark.usefixtures("on_server")
+def test_what_was_brought_unbound_is_bound_when_the_server_binds_it(
+    write_lora: Write, other_base: Write, tmp_path: Path
+) -> None:
+    folder = write_lora("late", base_model_name_or_path="", scale=0.2)
+    with Hub() as hub:
+        assert any("unbound" in note for note in hub.publish(folder, "late/a").notes)
+        hub.export("late/a", tmp_path / "out")
+        with pytest.raises(UnknownBase):
+            hub.search(["late/a"], ROWS, budget=3, allow_unbound=True)
+        hub.publish(other_base(tmp_path / "base", seed=78), "late/base")
+        assert not hub.publish(folder, "late/a", base="late/base").created
+        (part,) = hub.search(["late/a"], ROWS, budget=3).plan.parts
+        assert part.facts.base_identity == hub.show("late/a").facts["base identity"]
 
 
 @pytest.mark.usefixtures("on_server")
