@@ -38,5 +38,7 @@ def test_the_penalty_is_even_and_proportional() -> None:
     objective = default_objective(0.2)
     np.testing.assert_allclose(objective.penalties(weights, 4), objective.penalties(-weights, 4))
     np.testing.assert_allclose(3 * objective.penalties(weights, 4), objective.penalties(3 * weights, 4))
-    np.testing.assert_allclose(4 * Objective(mean_over_examples, 0.05).penalties(weights), objective.penalties(weights, 4))
-    assert LORAHUB_OBJECTIVE.penalties(np.array([[1.0, -1.0]]))[0] == pytest.approx(0.05)
+    np.testing.assert_allclose(
+        4 * Objective(mean_over_examples, 0.05).penalties(weights, 4), objective.penalties(weights, 4)
+    )
+    assert LORAHUB_OBJECTIVE.penalties(np.array([[1.0, -1.0]]), 4)[0] == pytest.approx(0.05)
