@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from compose.recipe import RECIPE_FILE, read_recipe
+from hub.actions import verify as verify_action
 from hub.actions.aliases import Move, guard_role, whole_repo
-from hub.actions.compose import Composed, MixOptions, Part, PinnedPart
+from hub.actions.compose import Composed, MixOptions, Part, PinnedPart, parent_address
 from hub.actions.delete import Deleted, version_to_delete
 from hub.actions.find import Listed
 from hub.actions.publish import Published, PublishOptions, check_target
@@ -191,11 +192,15 @@ class RemoteHub(Hub):
         tolerance: float = 0.0,
         initial: Mapping[str, Path] | None = None,
     ) -> Verified:
-        del base, examples, replay, tolerance, initial
-        raise UsageError(
-            f"{address} is verified from the bytes of its parts, which lie with {self.server.url}",
-            remedy="run `mixhub verify` on the server's machine, without MIXHUB_URL",
-        )
+        [here] = self.bring([address], base=base)
+        folder = self._mirror.directory_of(here)
+        if (folder / RECIPE_FILE).is_file():
+            parents = read_recipe(folder / RECIPE_FILE).parents
+            self.bring([str(parent_address(p.address, p.commit, p.folder)) for p in parents], base=base)
+        return verify_action.verify(
+            self.workshop, here, base=base, examples=None if examples is None else Path(examples), replay=replay,
+            tolerance=tolerance, initial=initial,
+        )  # fmt: skip
 
     def promote(self, address: str, alias: str) -> Move:
         at = parse_address(address)

@@ -72,7 +72,7 @@ class Mirror:
 
     def needs_base(self, pinned: Address) -> bool:
         """Whether an adapter that was brought cannot be read, or not in full, without its base."""
-        facts = describe(self._directory(pinned), name=str(pinned))
+        facts = describe(self.directory_of(pinned), name=str(pinned))
         return bool(facts.needs_base or facts.extras)
 
     def _revision(self, address: Address) -> revisions.Revision:
@@ -96,7 +96,7 @@ class Mirror:
             return pinned
         base, names = self._base_facts(identity)
         if known is not None:  # it was bound since, or its base has come to be ours to know
-            inspected = _inspect(self._directory(pinned), address, shown, base)
+            inspected = _inspect(self.directory_of(pinned), address, shown, base)
             self._store(pinned, self.home.directory, [], shown, inspected=inspected, base_names=names)
             return pinned
         paths = paths_of(self._server, pinned, shown.commit_id, recursive=False)
@@ -114,7 +114,8 @@ class Mirror:
         with self.home.read() as session:
             return adapters.facts_of(session, revision, pinned.folder)
 
-    def _directory(self, pinned: Address) -> Path:
+    def directory_of(self, pinned: Address) -> Path:
+        """Where the files of what was brought lie."""
         with self.home.read() as session:
             found = locate(session, pinned)
         return found.directory(self.home)

@@ -121,6 +121,20 @@ def test_a_search_has_a_whole_recipe_and_can_be_finished(
     assert mixhub(*words[:-3], "--preset", "nonsense", "--json").code == 2
 
 
+def test_a_mix_is_verified_from_the_bytes_of_its_parts(
+    mixhub: Run, published: Publish, few_shot: Path, ns: str
+) -> None:
+    published(ns)
+    words = ["search", f"{ns}/a", f"{ns}/b", "--examples", few_shot, "--budget", "8", "--as", f"{ns}/judged"]
+    assert mixhub(*words, "--optimizer", "Cobyla", "--method", "lorahub").code == 0
+    assert mixhub("compose", f"{ns}/a=0.5", f"{ns}/b=0.25", "--as", f"{ns}/by-hand").code == 0
+    for name in ("judged", "by-hand"):
+        checked = mixhub("verify", f"{ns}/{name}", "--json")
+        assert checked.code == 0 and checked.json["reproduced"] and checked.json["identical"], checked.err
+    assert mixhub("verify", f"{ns}/judged", "--replay", "--json").json["replay"]["same"] == 8
+    assert mixhub("verify", f"{ns}/a").code == 1, "it was not mixed"
+
+
 def test_export_plain_and_fused(mixhub: Run, published: Publish, ns: str, tmp_path: Path) -> None:
     published(ns)
     plain = mixhub("export", f"{ns}/a@v1", "--to", tmp_path / "plain", "--profile", "vllm", "--json")
