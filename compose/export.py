@@ -25,7 +25,7 @@ from .methods.factor_sum import pad_rank
 from .peft_layout import lora_config, lora_tensors
 from .recipe import Recipe
 from .serving import check_servable, start_lines
-from .truncate import squared_norm, truncate
+from .truncate import largest_difference, squared_norm, truncate
 
 BaseConfig = Mapping[str, object] | None
 """config.json of the base model, or at least its architecture (base_model.architecture_of)."""
@@ -87,6 +87,8 @@ class ExportReport:
     """Module path -> share of the squared norm that `max_rank` left; `None` where nothing was cut."""
     retained_energy: float | None = None
     """The same over all modules together."""
+    max_cut: float | None = None
+    """The largest |entry| of the changes that `max_rank` left out; `None` where nothing was cut."""
     commands: tuple[str, ...] = ()
     """How to serve it, where the profile is for servers."""
 
@@ -121,7 +123,7 @@ def save_adapter(
         raise UnsupportedAdapter(
             f"{adapter.name}: changes no module by factors, so it is no LoRA", remedy="write its base with it: --fused"
         )
-    cut, retained, energy = _cut(adapter, max_rank)
+    cut, retained, energy, max_cut = _cut(adapter, max_rank)
     form = PROFILES[profile]
     modules = _ranked(cut, uniform=form.uniform)
     form.check(adapter, modules)
@@ -140,15 +142,18 @@ def save_adapter(
         recipe and replace(recipe, dtype=chosen, profile=profile),
     )
     count = sum(tensor.numel() for tensor in tensors.values())
-    return ExportReport(directory, chosen, profile, rank, count, max_change, digests, retained, energy, commands)
+    return ExportReport(
+        directory, chosen, profile, rank, count, max_change, digests, retained, energy, max_cut, commands
+    )
 
 
 def _cut(
     adapter: LoraAdapter, max_rank: int | None
-) -> tuple[Mapping[str, Factors], dict[str, float] | None, float | None]:
-    """Modules at `max_rank` at most, the share of the squared norm that each keeps, and that of all together."""
+) -> tuple[Mapping[str, Factors], dict[str, float] | None, float | None, float | None]:
+    """Modules at `max_rank` at most, the share of the squared norm that each keeps, that of all together, and the
+    largest |entry| that is left out."""
     if max_rank is None or adapter.max_rank <= max_rank:
-        return adapter.modules, None, None
+        return adapter.modules, None, None, None
     if max_rank < 1:
         raise BadMethod(f"max_rank is {max_rank}", remedy="use a whole number from 1")
     cut = {path: truncate(f, max_rank) if f.rank > max_rank else f for path, f in adapter.modules.items()}
@@ -156,7 +161,8 @@ def _cut(
     kept = {path: min(squared_norm(f), whole[path]) for path, f in cut.items()}
     shares = {path: kept[path] / whole[path] if whole[path] > 0 else 1.0 for path in cut}
     total = sum(whole.values())
-    return cut, shares, sum(kept.values()) / total if total > 0 else 1.0
+    lost = max(largest_difference(adapter.modules[path], one) for path, one in cut.items())
+    return cut, shares, sum(kept.values()) / total if total > 0 else 1.0, lost
 
 
 def _ranked(modules: Mapping[str, Factors], *, uniform: bool) -> dict[str, Factors]:

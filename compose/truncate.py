@@ -17,6 +17,9 @@ from .adapter import Factors
 FULL_SVD = 768
 """Dense matrices with a side up to this are decomposed whole; larger ones by subspace iteration."""
 
+BLOCK = 1024
+"""Rows of a dense change that are in memory at a time."""
+
 
 def truncate(factors: Factors, rank: int) -> Factors:
     """The same change at `rank` or the rank bound of the factors, whichever is less; scaling 1."""
@@ -33,6 +36,13 @@ def truncate_measured(factors: Factors, rank: int) -> tuple[Factors, float]:
     a, b = balanced(q_b @ u[:, :keep], values[:keep], vt[:keep] @ q_a.T)
     cut = replace(factors, A=a.to(factors.A.dtype), B=b.to(factors.B.dtype), scaling=1.0)
     return cut, values.square().sum().item()
+
+
+def largest_difference(one: Factors, other: Factors) -> float:
+    """The largest |entry| of the difference of two changes of one shape, in float32, found in blocks of rows."""
+    left = torch.cat([one.scaling * one.B, -other.scaling * other.B], dim=1).float()
+    right = torch.cat([one.A, other.A]).float()
+    return max((float((rows @ right).abs().max()) for rows in torch.split(left, BLOCK)), default=0.0)
 
 
 def canonical(factors: Factors) -> Factors:

@@ -38,6 +38,8 @@ class Exported:
     """Share of the squared norm that --max-rank left, over all modules."""
     retained: Mapping[str, float] = field(default_factory=dict)
     """The same by module; empty where nothing was cut."""
+    max_cut: float | None = None
+    """The largest |entry| of the changes of weights that --max-rank left out; None where nothing was cut."""
     commands: tuple[str, ...] = ()
     """Lines that serve it."""
     pushed: str | None = None
@@ -53,6 +55,7 @@ class Exported:
             "notes": list(self.notes),
             "retained_energy": self.retained_energy,
             "retained": dict(self.retained),
+            "max_cut": self.max_cut,
             "commands": list(self.commands),
             "pushed": self.pushed,
         }
@@ -96,7 +99,7 @@ def export(
     )
     return Exported(
         to, address, commit, fused, report.max_change, (),
-        report.retained_energy, report.retained or {}, report.commands,
+        report.retained_energy, report.retained or {}, report.max_cut, report.commands,
     )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def export(
     rows = [(f"{share:.4f}", path) for path, share in done.retained.items()]
     if rows:
         out.say(table("", ("energy kept", "module"), rows, right=("energy kept",)))
-        out.say(f"energy kept in all: {done.retained_energy:.4f}")
+        out.say(f"energy kept in all: {done.retained_energy:.4f}; largest |change| left out: {done.max_cut:.3g}")
     for line in done.commands:
         out.say(escape(line))
     if done.pushed:

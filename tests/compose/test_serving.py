@@ -30,11 +30,13 @@ def test_cutting_keeps_the_best_and_reports_the_share_of_each_module(random_adap
         assert float(lost) == pytest.approx(float(values[2:].sum()), rel=1e-3)
         kept, whole = kept + float(values[:2].sum()), whole + float(values.sum())
     assert report.retained_energy == pytest.approx(kept / whole, rel=1e-6)
+    lost = [factors.delta() - back.modules[path].delta() for path, factors in adapter.modules.items()]
+    assert report.max_cut == pytest.approx(max(float(one.abs().max()) for one in lost), rel=1e-4) and report.max_cut > 0
 
 
 def test_nothing_is_cut_where_the_rank_is_small_enough(random_adapter: Make, tmp_path: Path) -> None:
     report = save_adapter(random_adapter(1, rank=2), tmp_path / "out", max_rank=2)
-    assert report.retained is None and report.retained_energy is None
+    assert report.retained is None and report.retained_energy is None and report.max_cut is None
     with pytest.raises(BadMethod, match="whole number from 1"):
         save_adapter(random_adapter(1), tmp_path / "other", max_rank=0)
 
