@@ -177,11 +177,10 @@ def new_plan(
     """
     if into is not None:
         check_target(into)
-    chosen = options or SearchOptions()
+    chosen, guarded = options or SearchOptions(), guard is not None
+    _check_options(chosen.resolved(guarded=guarded), names or [str(address) for address in addresses])
     source = read_source(examples, chosen.objective, chosen.max_new_tokens, limit=limit)
-    chosen = replace(chosen, objective=source.objective, max_new_tokens=source.max_new_tokens)
-    chosen = chosen.resolved(guarded=guard is not None)
-    _check_options(chosen, names or [str(address) for address in addresses])
+    chosen = replace(chosen, objective=source.objective, max_new_tokens=source.max_new_tokens).resolved(guarded=guarded)
     parts = tuple(pin_parts(home, addresses, names=names))
     notes = check_fit(parts, allow_unbound=allow_unbound)
     contracts = [(part.name, part.facts.usage) for part in parts if not source.own_prompts]

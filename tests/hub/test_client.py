@@ -26,8 +26,9 @@ def test_publish_compose_search_and_export(home_folder: Path, write_lora: Write,
         assert [a.address for a in hub.find(base=str(tiny_t5))] == ["team/a", "team/b", "team/mix"]
         batches: list[int] = []
         found = hub.search(
-            ["team/a", "team/b"], ROWS, into="team/found", budget=10, on_batch=lambda p: batches.append(p.evaluations)
-        )
+            ["team/a", "team/b"], ROWS, into="team/found", budget=10, optimizer="Cobyla", method="lorahub",
+            on_batch=lambda p: batches.append(p.evaluations),
+        )  # fmt: skip
         assert batches[-1] == 10 and found.composed is not None
         assert hub.show("team/found@v1").parents[0].address.startswith("team/")
         assert hub.export("team/found", tmp_path / "out").directory.joinpath("adapter_config.json").is_file()
@@ -56,11 +57,11 @@ def test_a_search_can_be_resumed_from_python(home_folder: Path, write_lora: Writ
 
     with Hub(home=home_folder) as hub:
         hub.publish(write_lora("a", scale=0.2), "team/a", base=str(tiny_t5))
-        stopped = hub.search(["team/a"], ROWS, budget=6, on_batch=stop)
+        stopped = hub.search(["team/a"], ROWS, budget=6, optimizer="Cobyla", method="lorahub", on_batch=stop)
         assert stopped.result.stopped
         resumed = hub.resume(stopped.uuid)
         assert resumed.uuid == stopped.uuid and resumed.result.evaluations == 6
-        stopped = hub.search(["team/a"], ROWS, budget=6, on_batch=stop)
+        stopped = hub.search(["team/a"], ROWS, budget=6, optimizer="Cobyla", method="lorahub", on_batch=stop)
         finished = hub.finish(stopped.uuid)
         assert not finished.result.stopped and finished.result.trials == stopped.result.trials
 
