@@ -26,6 +26,7 @@ from compose.trials import Progress
 from hub.actions import export as export_action
 from hub.actions import preselect as preselect_action
 from hub.actions import search as search_action
+from hub.actions import search_plan
 from hub.actions.aliases import Move
 from hub.actions.compose import Composed, MixOptions, Part
 from hub.actions.delete import Deleted
@@ -212,7 +213,7 @@ class Hub:
             named = dict(zip(addresses, names, strict=True))
             addresses = list(selected.adapters)
             names = [named.get(address, str(address)) for address in addresses]
-        plan = search_action.new_plan(
+        plan = search_plan.new_plan(
             self.workshop,
             addresses,
             Path(examples) if isinstance(examples, str | Path) else examples_of(examples),
@@ -223,7 +224,7 @@ class Hub:
             labels=Path(labels) if isinstance(labels, str) else labels,
             base=base,
             allow_unbound=allow_unbound,
-            options=search_action.SearchOptions(**options),
+            options=search_plan.SearchOptions(**options),
             names=adapters,
         )
         if selected is not None:
@@ -232,13 +233,13 @@ class Hub:
 
     def resume(self, search: str, *, on_batch: Callable[[Progress], None] | None = None) -> SearchDone:
         """Continue a search that was stopped or killed, by its id (`SearchDone.uuid`), with its own settings."""
-        plan = search_action.stored_plan(self.workshop, search)
+        plan = search_plan.stored_plan(self.workshop, search)
         return search_action.run(self.workshop, plan, on_batch=on_batch, mixer=self.mixer)
 
     def finish(self, search: str) -> SearchDone:
         """End a stopped search with the best it has found so far, and publish that; nothing is scored."""
         return search_action.finish(
-            self.workshop, search_action.stored_plan(self.workshop, search), mixer=self.mixer
+            self.workshop, search_plan.stored_plan(self.workshop, search), mixer=self.mixer
         )  # fmt: skip
 
     def report(self, search: str) -> SearchReport:

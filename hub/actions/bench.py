@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hub.actions.search import SearchPlan
+from hub.actions.search_plan import SearchPlan
 from hub.errors import UnknownBase
 from hub.read_parts import read_parts
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from compose.errors import UnsupportedAdapter
 from compose.examples import Examples, read_labels
 from hub.actions.compose import pin_parts
-from hub.actions.search import SearchOptions
 from hub.actions.search_objective import read_source
+from hub.actions.search_plan import SearchOptions
 from hub.actions.shortlist import shortlist
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base

@@ -1,50 +1,30 @@
-"""Search mixing weights for a new task: pin everything, score, store every trial, publish the best mix.
-
-A plan is complete before anything is scored, and is stored with the search; so a search that was stopped or killed is
-resumed from its id alone, and asks exactly the same trials.
-"""
+"""Search mixing weights for a new task: score, store every trial, publish the best mix. `search_plan.py` says what."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from compose.contributions import Explanation, explain
-from compose.errors import SearchError
-from compose.examples import Examples, examples_of, read_examples, read_labels
-from compose.objective import DEFAULT_L1, LORAHUB_OBJECTIVE, default_objective
 from compose.pareto import Tradeoff
-from compose.search import FIT, LORAHUB, check_settings
 from compose.search import finish as finish_search
 from compose.search import search as search_weights
-from compose.trials import Kind, Progress, SearchResult, Trial
-from hub.actions.compose import Composed, MixOptions, PinnedPart, check_fit, mix, pin_parts
-from hub.actions.publish import check_target
-from hub.actions.search_objective import objective_of, read_source, tradeoffs_of
-from hub.actions.search_on_ray import RaySetup, scorer_in_actors
-from hub.address import Address, parse_address
-from hub.base_lookup import FoundBase, require_base
-from hub.bound_base import bound_base
-from hub.errors import NotReproduced, UnknownBase
+from compose.trials import Progress, SearchResult, Trial
+from hub.actions.compose import Composed, MixOptions, PinnedPart, mix
+from hub.actions.search_objective import tradeoffs_of
+from hub.actions.search_on_ray import RaySetup
+from hub.actions.search_plan import SearchPlan, begin
+from hub.actions.search_scorer import decided_in_float32, scorer_of
+from hub.address import Address
 from hub.finite import finite
 from hub.home import Home
-from hub.read_parts import read_parts
-from hub.search_usage import SearchUsage, choose_usage, stored_usage
-from hub.training_overlap import overlap_notes, overlaps
+from hub.training_overlap import overlaps
 from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import searches
-from storage.searches import PinnedAdapter
-
-ONE_WORKER, SEVERAL_WORKERS = "Cobyla", "OnePlusOne"
-"""What nevergrad searches with, where it does and nobody says otherwise."""
-LIKELIHOODS = ("loss", "choice_loss")
-"""Objectives that are log-likelihoods."""
 
 
 class Mixer(Protocol):
@@ -54,73 +34,6 @@ class Mixer(Protocol):
         self, home: Home, parts: Sequence[PinnedPart], weights: Sequence[float], into: Address, *,
         options: MixOptions, search: Mapping[str, Any], notes: Sequence[str], beside: Mapping[str, str],
     ) -> Composed: ...  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """What decides which trials are asked. None: the default of `compose.search.search`; the method's is exact, except
-    for the lorahub preset (measured: tests/benchmarks/results/bench_quality_fit_unfinished.md)."""
-
-    budget: int = 40
-    seed: int = 0
-    workers: int = 1
-    optimizer: str | None = None
-    preset: str | None = None
-    method: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    bounds: tuple[float, float] | None = None
-    l1: float | None = None
-    simplex: bool = False
-    device: str = "cpu"
-    objective: str = "loss"
-    max_new_tokens: int | None = None
-    """Of generated answers; None: the longest output of the examples."""
-    guard_tolerance: float = 0.0
-    """How much the guard set's mean loss may rise, in nats."""
-    dtype: str = "float32"
-    """Of the base while it is searched; what `auto` stands for is settled before the search is stored."""
-    chunk_tokens: int | None = None
-    """Tokens per forward; None: the scorer's default."""
-
-    def resolved(self, *, guarded: bool = False) -> SearchOptions:
-        """With the defaults that a stored search must keep, whatever they are by the time it is resumed.
-
-        The fit is a model of log-likelihoods; where something else is minimised, nevergrad searches.
-        """
-        preset = self.preset is not None
-        asked = ONE_WORKER if self.workers == 1 else SEVERAL_WORKERS
-        own = FIT if self.objective in LIKELIHOODS and not guarded else asked
-        return replace(
-            self,
-            method=self.method or (LORAHUB if preset else "exact"),
-            optimizer=self.optimizer or (None if preset else own),
-        )
-
-    def merge_method(self) -> str:
-        return self.resolved().method or ""
-
-    def merge_params(self) -> dict[str, Any]:
-        """The method's parameters; the lorahub preset brings its own fold."""
-        return {"fold": "lorahub-compat", **self.params} if self.preset == LORAHUB else dict(self.params)
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    parts: tuple[PinnedPart, ...]
-    examples: Examples
-    labels: Mapping[str, str] | None
-    into: Address | None
-    base: FoundBase
-    options: SearchOptions
-    notes: tuple[str, ...] = ()
-    uuid: str | None = None
-    """Set when the search exists already and is resumed."""
-    replay: tuple[Trial, ...] = ()
-    preselection: Mapping[str, Any] | None = None
-    """How the adapters were chosen from many, and why (hub/actions/preselect.py); None: they were named."""
-    usage: SearchUsage = field(default_factory=SearchUsage)
-    guard: Examples | None = None
-    """Rows whose mean loss must not rise above the base's."""
 
 
 @dataclass(frozen=True)
@@ -152,121 +65,6 @@ class SearchDone:
         }
 
 
-def new_plan(
-    home: Home,
-    addresses: Sequence[Address],
-    examples: Path | Examples,
-    *,
-    labels: Path | Mapping[str, str] | None = None,
-    into: Address | None = None,
-    base: str = "",
-    allow_unbound: bool = False,
-    guard: Path | Examples | None = None,
-    template: str = "",
-    chat_template: str = "",
-    limit: int | None = None,
-    options: SearchOptions | None = None,
-    names: Sequence[str] = (),
-) -> SearchPlan:
-    """Pin the adapters, read the examples, find the base model, and check that all of it fits together.
-
-    The base is `base`, or the one that the adapters are bound to; `template` and `chat_template` win over the usage
-    contracts of the adapters (`hub.search_usage`). `examples` may be a task of lm-evaluation-harness (.yaml), which
-    brings its own prompts and, in place of the loss, its metric; `limit` takes the first rows only. `names` says what
-    to call the adapters; by default as the addresses are written. Errors say which adapter, line or base is wrong.
-    """
-    if into is not None:
-        check_target(into)
-    chosen, guarded = options or SearchOptions(), guard is not None
-    _check_options(chosen.resolved(guarded=guarded), names or [str(address) for address in addresses])
-    source = read_source(examples, chosen.objective, chosen.max_new_tokens, limit=limit)
-    chosen = replace(chosen, objective=source.objective, max_new_tokens=source.max_new_tokens).resolved(guarded=guarded)
-    parts = tuple(pin_parts(home, addresses, names=names))
-    notes = check_fit(parts, allow_unbound=allow_unbound)
-    contracts = [(part.name, part.facts.usage) for part in parts if not source.own_prompts]
-    usage, usage_notes = choose_usage(
-        contracts, template=template, chat_template=chat_template, outputs=[row.output for row in source.examples]
-    )
-    return SearchPlan(
-        parts=parts,
-        examples=source.examples,
-        labels=read_labels(labels) if isinstance(labels, Path) else labels,
-        into=into,
-        base=_base_for(home, parts, base, allow_unbound=allow_unbound),
-        options=_settled(chosen),
-        notes=(*notes, *usage_notes, *overlap_notes(parts, source.examples)),
-        usage=replace(usage, stop=source.stop or usage.stop),
-        guard=read_examples(guard) if isinstance(guard, Path) else guard,
-    )
-
-
-def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
-    """Refuse what cannot work before the search is stored. What differs from the default may load torch or nevergrad:
-    the search is about to do so anyhow."""
-    params, method = options.merge_params(), options.merge_method()
-    if options.preset in (None, LORAHUB) and (method, options.params) not in (("lorahub", {}), ("exact", {})):
-        from compose.methods import find_method
-
-        find_method(method).resolve(params)
-    check_settings(
-        names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
-        preset=options.preset, bounds=options.bounds, l1=options.l1, simplex=options.simplex, method=method,
-        params=params,
-    )  # fmt: skip
-    if options.objective != "loss":
-        from compose.scoring.objectives import check_objective
-
-        check_objective(options.objective)
-    if options.device != "cpu":
-        from compose.device import check_device
-
-        check_device(options.device)
-    if options.chunk_tokens is not None and options.chunk_tokens < 1:
-        raise SearchError(f"{options.chunk_tokens} tokens per forward", remedy="--chunk-tokens 1024")
-
-
-def _settled(options: SearchOptions) -> SearchOptions:
-    """With the dtype that `auto` means on this machine, so that a resumed search goes on as it began."""
-    if options.dtype == "float32":
-        return options
-    from compose.device import scoring_dtype
-
-    return replace(options, dtype=scoring_dtype(options.dtype, options.device))
-
-
-def stored_plan(home: Home, uuid: str) -> SearchPlan:
-    """The plan of a search that was stopped or killed, with its trials so far to replay."""
-    with home.read() as session:
-        row = searches.find(session, uuid)
-        trials = searches.trials(session, row)
-    config = row.config
-    examples = examples_of(config["examples"])
-    if examples.digest != row.examples_digest:
-        raise NotReproduced(f"the stored examples of search {uuid} do not have their recorded digest")
-    options = dict(config["options"])
-    options["bounds"] = tuple(options["bounds"]) if options["bounds"] else None
-    if not options["optimizer"] and not options["preset"]:  # a search from before `fit` was the default
-        options["optimizer"] = ONE_WORKER if options["workers"] == 1 else SEVERAL_WORKERS
-    addresses = [_pinned_address(adapter) for adapter in row.adapters]
-    return SearchPlan(
-        parts=tuple(
-            pin_parts(home, addresses, names=[adapter.full_name for adapter in row.adapters], pinned_before=True)
-        ),
-        examples=examples,
-        labels=config["labels"],
-        into=parse_address(config["into"]) if config["into"] else None,
-        base=_same_base(home, config["base"], config["base_digests"]),
-        options=SearchOptions(**options),
-        uuid=row.uuid,
-        preselection=config.get("preselection"),
-        usage=stored_usage(config.get("usage", {})),
-        guard=examples_of(config["guard"]) if config.get("guard") else None,
-        replay=tuple(
-            Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind), t.example_losses) for t in trials
-        ),
-    )
-
-
 def run(
     home: Home,
     plan: SearchPlan,
@@ -286,7 +84,7 @@ def run(
     `mixer` makes the mix and publishes it.
     """
     began = time.perf_counter()
-    row = _start(home, plan)
+    row = begin(home, plan)
     recorder = _Recorder(home, row, on_batch, stop)
     held = ExitStack()
     try:
@@ -299,7 +97,7 @@ def run(
             del scorer  # one base model in memory at a time
             held.close()
             scorer = scorer_of(replace(plan, options=replace(plan.options, dtype="float32")), ray, held)
-            result = _decided_in_float32(plan.options, scorer, result)
+            result = decided_in_float32(plan.options, scorer, result)
         explanation, composed = None, None
         front: tuple[Tradeoff, ...] = ()
         if not result.stopped:
@@ -345,7 +143,7 @@ def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
         [part.name for part in plan.parts], plan.replay, method=options.merge_method(), budget=options.budget,
         seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
     )  # fmt: skip
-    row = _start(home, plan)
+    row = begin(home, plan)
     composed = _publish(home, row.uuid, plan, result, mixer)
     with home.write() as session:
         searches.end(session, row, status="finished", result=_outcome(result, None, composed))
@@ -381,78 +179,6 @@ class _Recorder:
     def check(self) -> None:
         if self._stop():
             raise KeyboardInterrupt
-
-
-def _start(home: Home, plan: SearchPlan) -> searches.Search:
-    with home.write() as session:
-        if plan.uuid is not None:
-            return searches.resume(session, searches.find(session, plan.uuid))
-        return searches.start(
-            session,
-            adapters=[
-                PinnedAdapter(p.name, p.pinned.repo.uuid, p.pinned.revision.commit_id, p.pinned.folder)
-                for p in plan.parts
-            ],
-            config={
-                "options": asdict(plan.options),
-                "into": str(plan.into) if plan.into else None,
-                "base": plan.base.name,
-                "base_digests": _digests(plan.base),
-                "examples": [asdict(example) for example in plan.examples.rows],
-                "labels": dict(plan.labels) if plan.labels else None,
-                "preselection": plan.preselection,
-                "usage": plan.usage.as_dict(),
-                "guard": [asdict(example) for example in plan.guard.rows] if plan.guard else None,
-            },
-            examples_digest=plan.examples.digest,
-        )
-
-
-def scorer_of(plan: SearchPlan, ray: RaySetup | None = None, held: ExitStack | None = None) -> Any:
-    """The scorer of `plan`, in this process or in Ray actors that live until `held` is closed."""
-    return _scorer(plan) if ray is None or held is None else _scorer_on_ray(plan, ray, held)
-
-
-def _scorer(plan: SearchPlan) -> Any:
-    from compose.scoring.loading import load_base, make_scorer
-
-    base = load_base(_base_folder(plan), dtype=plan.options.dtype, device=plan.options.device)
-    make = partial(make_scorer, base, **_mixing(plan))
-    return objective_of(plan, make, kind=base.kind, tokenizer=base.tokenizer)
-
-
-def _scorer_on_ray(plan: SearchPlan, ray: RaySetup, held: ExitStack) -> Any:
-    return scorer_in_actors(plan, _base_folder(plan), ray, held, _mixing(plan))
-
-
-def _base_folder(plan: SearchPlan) -> Path:
-    if plan.base.directory is None:
-        raise UnknownBase(
-            f"the files of the base model {plan.base.name} are not on this machine", remedy="--base FOLDER"
-        )
-    return plan.base.directory
-
-
-def _mixing(plan: SearchPlan) -> dict[str, Any]:
-    """What every scorer of this plan is made with, whatever its rows."""
-    from compose.base_weights import BaseWeights
-
-    return {
-        "adapters": read_parts(plan.parts, BaseWeights(_base_folder(plan))),
-        "method": plan.options.merge_method(),
-        "params": plan.options.merge_params(),
-        "max_new_tokens": plan.options.max_new_tokens,
-        "token_budget": plan.options.chunk_tokens,
-    }
-
-
-def _decided_in_float32(options: SearchOptions, fine: Any, result: SearchResult) -> SearchResult:
-    from compose.finalists import rescored
-
-    objective = (
-        LORAHUB_OBJECTIVE if options.preset else default_objective(DEFAULT_L1 if options.l1 is None else options.l1)
-    )
-    return rescored(result, fine, objective, coarse=options.dtype)
 
 
 def _explain(scorer: Any, result: SearchResult) -> Explanation:
@@ -499,43 +225,6 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixe
         ),
         search=found, notes=plan.notes, beside={TRIALS_FILE: trials},
     )  # fmt: skip
-
-
-def _base_for(home: Home, parts: Sequence[PinnedPart], given: str, *, allow_unbound: bool) -> FoundBase:
-    """The base to score on: the given one if it is that of the adapters, else the one that they are bound to."""
-    bound = {part.facts.base_identity for part in parts} - {None}
-    if given:
-        found = require_base(home, given)
-        if bound and bound != {found.identity(home)} and not allow_unbound:
-            raise UnknownBase(
-                f"the adapters are bound to the base {str(next(iter(bound)))[:12]}, {given} is another one",
-                remedy="give the base that they were trained on, or --allow-unbound",
-            )
-        return found
-    if not bound:
-        raise UnknownBase("the base model of these adapters is not known here", remedy="--base PATH_OR_NAME")
-    if len(bound) > 1:
-        raise UnknownBase("these adapters are bound to different base models", remedy="say which: --base PATH_OR_NAME")
-    return bound_base(home, str(bound.pop()), option="--base FOLDER")
-
-
-def _same_base(home: Home, name: str, digests: Sequence[str | None]) -> FoundBase:
-    """The base of a stored search; `UnknownBase` if another model is found under its name by now."""
-    found = require_base(home, name)
-    if _digests(found) != list(digests):
-        raise UnknownBase(
-            f"the base model {name} is not the one that the search began with", remedy="put that model back"
-        )
-    return found
-
-
-def _digests(base: FoundBase) -> list[str | None]:
-    return [base.facts.digest, base.facts.tensors_digest]
-
-
-def _pinned_address(adapter: PinnedAdapter) -> Address:
-    address = parse_address(adapter.full_name)
-    return Address(address.namespace, address.repo, adapter.folder, adapter.commit_id)
 
 
 def _outcome(result: SearchResult, explanation: Explanation | None, composed: Composed | None) -> dict[str, Any]:

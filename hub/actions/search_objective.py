@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from compose.scoring.objectives import MakeScorer
     from compose.scoring.protocol import Scorer
     from compose.trials import SearchResult
-    from hub.actions.search import SearchPlan
+    from hub.actions.search_plan import SearchPlan
 
 
 TASK_FILES = (".yaml", ".yml")

@@ -16,7 +16,7 @@ from hub.ray_cluster import connected
 
 if TYPE_CHECKING:
     from compose.scoring.protocol import Scorer
-    from hub.actions.search import SearchPlan
+    from hub.actions.search_plan import SearchPlan
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ from compose.recipe import RECIPE_FILE, Recipe, read_recipe
 from compose.trials import Trial
 from hub.actions.compose import parent_address, pin_parts
 from hub.actions.parts import with_initial
-from hub.actions.search import SearchOptions, SearchPlan, new_plan, scorer_of, searched, stored_plan
+from hub.actions.search import searched
+from hub.actions.search_plan import SearchOptions, SearchPlan, new_plan, stored_plan
+from hub.actions.search_scorer import scorer_of
 from hub.address import Address
 from hub.errors import HubError, NotReproduced, UnknownBase, UsageError
 from hub.home import Home

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hub.actions import search as search_action
+from hub.actions import search_plan
 from hub.actions.bench import bench as run_bench
 from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output, facts_lines, table
@@ -42,14 +42,14 @@ def bench(
     """How fast mixes are scored here: mixhub bench team/a team/b --base FOLDER --examples few.jsonl"""
     out = Output(as_json=as_json)
     with open_hub() as hub:
-        plan = search_action.new_plan(
+        plan = search_plan.new_plan(
             hub.workshop,
             hub.bring(adapters, base=base),
             examples,
             labels=labels,
             base=base,
             allow_unbound=allow_unbound,
-            options=search_action.SearchOptions(
+            options=search_plan.SearchOptions(
                 budget=len(adapters) + 2,
                 method=method,
                 params=method_params(method, param),

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hub.actions.preselect import Selected, select
-from hub.actions.search import SearchOptions
+from hub.actions.search_plan import SearchOptions
 from hub.address import Address
 from hub.cli.output import Output, table
 from hub.home import Home

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hub.actions import search as search_action
+from hub.actions import search_plan
 from hub.actions.search_on_ray import RaySetup
 from hub.address import parse_address
 from hub.cli.interrupts import Interrupts
@@ -142,7 +143,7 @@ def search(
             raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
         if resume:
             refuse_other_options(ctx)
-            plan = search_action.stored_plan(hub.workshop, resume)
+            plan = search_plan.stored_plan(hub.workshop, resume)
         else:
             if not (adapters or select) or examples is None:
                 raise UsageError(
@@ -166,7 +167,7 @@ def search(
                 addresses = list(selected.adapters)
                 names = [named.get(address, str(address)) for address in addresses]
             mixing = method or ("lorahub" if fold or preset else "")
-            plan = search_action.new_plan(
+            plan = search_plan.new_plan(
                 hub.workshop,
                 addresses,
                 examples,
@@ -178,7 +179,7 @@ def search(
                 template=template,
                 chat_template=chat_template,
                 limit=limit,
-                options=search_action.SearchOptions(
+                options=search_plan.SearchOptions(
                     budget=budget,
                     seed=seed,
                     workers=workers,
@@ -233,7 +234,7 @@ def refuse_other_options(ctx: typer.Context) -> None:
 
 
 def carry_out(
-    out: Output, hub: Hub, plan: search_action.SearchPlan, interrupts: Interrupts, ray: RaySetup | None
+    out: Output, hub: Hub, plan: search_plan.SearchPlan, interrupts: Interrupts, ray: RaySetup | None
 ) -> search_action.SearchDone | None:
     """Run the search under a live line. None: Ctrl-C came before there was a result; how to go on has been said."""
     progress = SearchProgress(out, plan.options.budget)

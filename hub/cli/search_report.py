@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from compose.contributions import Explanation
 from compose.trials import Progress as Batch
 from compose.trials import SearchResult
-from hub.actions.search import SearchDone, SearchPlan
+from hub.actions.search import SearchDone
+from hub.actions.search_plan import SearchPlan
 from hub.cli.output import Output, escape, table
 
 BAR = 30

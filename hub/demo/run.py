@@ -19,7 +19,8 @@ import numpy as np
 from compose.examples import Examples, read_examples
 from hub.actions.export import export
 from hub.actions.publish import publish
-from hub.actions.search import SearchDone, SearchOptions, new_plan, run
+from hub.actions.search import SearchDone, run
+from hub.actions.search_plan import SearchOptions, new_plan
 from hub.address import Address, parse_address
 from hub.errors import HubError
 from hub.home import Home

@@ -98,7 +98,7 @@ def test_a_killed_search_resumes_to_what_an_uninterrupted_one_finds(
 STUBBORN = """
 import os, signal, sys, threading, time, weakref
 import numpy as np
-from hub.actions import search as action
+from hub.actions import search_scorer as action
 from hub.cli import main
 
 way = sys.argv.pop(1)

@@ -23,7 +23,7 @@ from compose.errors import (
 from hub.actions import database
 from hub.actions.compose import Part, compose
 from hub.actions.publish import publish
-from hub.actions.search import SearchOptions, new_plan
+from hub.actions.search_plan import SearchOptions, new_plan
 from hub.address import parse_address as at
 from hub.card_facts import UsageContract
 from hub.contract_options import read_contract

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hub.actions.publish import publish
-from hub.actions.search import SearchOptions, new_plan, run, stored_plan
+from hub.actions.search import run
+from hub.actions.search_plan import SearchOptions, new_plan, stored_plan
 from hub.address import parse_address as at
 from hub.home import Home
 from storage import searches

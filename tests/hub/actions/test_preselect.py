@@ -13,7 +13,8 @@ import torch
 from compose.errors import BaseModelError
 from hub.actions.preselect import select
 from hub.actions.publish import publish
-from hub.actions.search import SearchOptions, new_plan, run, stored_plan
+from hub.actions.search import run
+from hub.actions.search_plan import SearchOptions, new_plan, stored_plan
 from hub.address import parse_address as at
 from hub.client import Hub
 from hub.errors import UnknownBase, UsageError

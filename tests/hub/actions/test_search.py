@@ -17,7 +17,8 @@ from compose.errors import BadExamples, BadMethod, BaseModelError, SearchError
 from compose.trials import Progress
 from hub.actions.publish import publish
 from hub.actions.pull import pull
-from hub.actions.search import SearchDone, SearchOptions, finish, new_plan, run, stored_plan
+from hub.actions.search import SearchDone, finish, run
+from hub.actions.search_plan import SearchOptions, new_plan, stored_plan
 from hub.actions.show import show
 from hub.address import parse_address as at
 from hub.errors import UnknownBase
@@ -150,7 +151,7 @@ def test_a_stopped_search_is_finished_by_publishing_the_best_so_far_without_load
     home: Home, few_shot: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stopped = searched(home, few_shot, into="team/best", on_batch=stop_after(4))
-    monkeypatch.setattr("hub.actions.search._scorer", lambda _: pytest.fail("nothing may be scored"))
+    monkeypatch.setattr("hub.actions.search_scorer._scorer", lambda _: pytest.fail("nothing may be scored"))
     done = finish(home, stored_plan(home, stopped.uuid[:12]))
     assert (done.uuid, done.result.weights, done.result.loss) == (
         stopped.uuid, stopped.result.weights, stopped.result.loss
@@ -173,7 +174,7 @@ def test_a_search_that_scored_nothing_cannot_be_finished_and_stays_resumable(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("hub.actions.search._scorer", interrupted)
+        patched.setattr("hub.actions.search_scorer._scorer", interrupted)
         searched(home, few_shot)
     with home.read() as session:
         [row] = searches.every(session)

@@ -18,7 +18,8 @@ from compose.examples import Example, Examples, examples_of
 from compose.trials import Progress
 from hub.actions.publish import publish
 from hub.actions.pull import pull
-from hub.actions.search import SearchDone, SearchOptions, finish, new_plan, run, stored_plan
+from hub.actions.search import SearchDone, finish, run
+from hub.actions.search_plan import SearchOptions, new_plan, stored_plan
 from hub.address import parse_address as at
 from hub.card_facts import UsageContract
 from hub.home import Home

@@ -13,7 +13,8 @@ from compose.errors import BadExamples
 from compose.examples import read_examples
 from hub.actions.publish import publish
 from hub.actions.pull import pull
-from hub.actions.search import SearchOptions, new_plan, run, stored_plan
+from hub.actions.search import run
+from hub.actions.search_plan import SearchOptions, new_plan, stored_plan
 from hub.address import parse_address as at
 from hub.home import Home
 

@@ -13,7 +13,8 @@ from compose.errors import BadRecipe
 from hub.actions.compose import Part, compose
 from hub.actions.publish import publish
 from hub.actions.pull import pull
-from hub.actions.search import SearchDone, SearchOptions, new_plan, run
+from hub.actions.search import SearchDone, run
+from hub.actions.search_plan import SearchOptions, new_plan
 from hub.actions.verify import verify
 from hub.address import parse_address as at
 from hub.errors import NotReproduced, UsageError

@@ -1,0 +1,64 @@
+"""The scorer that a search's plan asks for: base and adapters loaded, in this process or in Ray actors."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from compose.objective import DEFAULT_L1, LORAHUB_OBJECTIVE, default_objective
+from compose.trials import SearchResult
+from hub.actions.search_objective import objective_of
+from hub.actions.search_on_ray import RaySetup, scorer_in_actors
+from hub.actions.search_plan import SearchOptions, SearchPlan
+from hub.errors import UnknownBase
+from hub.read_parts import read_parts
+
+
+def scorer_of(plan: SearchPlan, ray: RaySetup | None = None, held: ExitStack | None = None) -> Any:
+    """The scorer of `plan`, in this process or in Ray actors that live until `held` is closed."""
+    return _scorer(plan) if ray is None or held is None else _scorer_on_ray(plan, ray, held)
+
+
+def _scorer(plan: SearchPlan) -> Any:
+    from compose.scoring.loading import load_base, make_scorer
+
+    base = load_base(_base_folder(plan), dtype=plan.options.dtype, device=plan.options.device)
+    make = partial(make_scorer, base, **_mixing(plan))
+    return objective_of(plan, make, kind=base.kind, tokenizer=base.tokenizer)
+
+
+def _scorer_on_ray(plan: SearchPlan, ray: RaySetup, held: ExitStack) -> Any:
+    return scorer_in_actors(plan, _base_folder(plan), ray, held, _mixing(plan))
+
+
+def _base_folder(plan: SearchPlan) -> Path:
+    if plan.base.directory is None:
+        raise UnknownBase(
+            f"the files of the base model {plan.base.name} are not on this machine", remedy="--base FOLDER"
+        )
+    return plan.base.directory
+
+
+def _mixing(plan: SearchPlan) -> dict[str, Any]:
+    """What every scorer of this plan is made with, whatever its rows."""
+    from compose.base_weights import BaseWeights
+
+    return {
+        "adapters": read_parts(plan.parts, BaseWeights(_base_folder(plan))),
+        "method": plan.options.merge_method(),
+        "params": plan.options.merge_params(),
+        "max_new_tokens": plan.options.max_new_tokens,
+        "token_budget": plan.options.chunk_tokens,
+    }
+
+
+def decided_in_float32(options: SearchOptions, fine: Any, result: SearchResult) -> SearchResult:
+    """The result of a search in a coarser format, by the losses of `fine`, a scorer in float32."""
+    from compose.finalists import rescored
+
+    objective = (
+        LORAHUB_OBJECTIVE if options.preset else default_objective(DEFAULT_L1 if options.l1 is None else options.l1)
+    )
+    return rescored(result, fine, objective, coarse=options.dtype)
