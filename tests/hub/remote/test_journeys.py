@@ -122,8 +122,9 @@ def test_a_search_has_a_whole_recipe_and_can_be_finished(
 
 
 def test_a_mix_is_verified_from_the_bytes_of_its_parts(
-    mixhub: Run, published: Publish, few_shot: Path, ns: str
+    mixhub: Run, published: Publish, few_shot: Path, place: str
 ) -> None:
+    ns = f"{place}3"  # decides the random base: one that these adapters improve
     published(ns)
     words = ["search", f"{ns}/a", f"{ns}/b", "--examples", few_shot, "--budget", "8", "--as", f"{ns}/judged"]
     assert mixhub(*words, "--optimizer", "Cobyla", "--method", "lorahub").code == 0
