@@ -44,13 +44,14 @@ class AdamRun(JudgedRun):
         *,
         seed: int,
         bounds: tuple[float, float],
+        groups: int = 1,
     ) -> None:
-        super().__init__(names, ledger, seed=seed)
+        super().__init__(names, ledger, seed=seed, groups=groups)
         check_budget(ledger.budget, len(names))
         self._scorer, self._bounds = scorer, bounds
 
     def run(self) -> None:
-        score_baselines(self._ledger, len(self._names))
+        score_baselines(self._ledger, len(self._names), self._groups)
         self._search_all()
         self._descend()
         self._judge_asks()

@@ -101,5 +101,5 @@ def _choice(finalists: Sequence[Trial], baselines: Baselines) -> Trial:
 
 def _baseline_name(chosen: Trial, result: SearchResult) -> str | None:
     if chosen.kind == "single":
-        return result.adapter_names[chosen.weights.index(1.0)]
+        return result.adapter_names[chosen.weights.index(1.0) // max(1, len(result.groups))]
     return chosen.kind if chosen.kind in ("base", "uniform") else None

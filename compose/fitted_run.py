@@ -17,9 +17,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from .baselines import check_budget, score_baselines
+from .group_slopes import model_by_groups, partial_rows, split_count
 from .judged_run import Floats, Indices, JudgedRun, losses_of, rests_of
 from .margin_model import MarginModel
-from .nevergrad_run import ask_and_tell
+from .nevergrad_run import ask_and_tell, columns_of
 from .space import Space
 from .trials import Ledger, Trial
 
@@ -53,18 +54,22 @@ class FittedRun(JudgedRun):
         seed: int,
         bounds: tuple[float, float],
         simplex: bool = False,
+        groups: int = 1,
     ) -> None:
-        super().__init__(names, ledger, seed=seed)
+        super().__init__(names, ledger, seed=seed, groups=groups)
         check_budget(ledger.budget, len(names))
-        self._space = Space(len(names), (max(0.0, bounds[0]), bounds[1]) if simplex else bounds, simplex)
-        self._moving = len(names)
+        self._space = Space(len(names), (max(0.0, bounds[0]), bounds[1]) if simplex else bounds, simplex, groups)
+        self._moving = self._space.size
+        self._partials: dict[int, Floats] = {}
+        """Adapter -> (G - 1, E): what was scored of it group by group."""
 
     def run(self) -> None:
-        score_baselines(self._ledger, len(self._names))
+        score_baselines(self._ledger, len(self._names), self._groups)
         self._search_all()
         if not self._ledger.left:
             self.notes.append(f"The baselines leave no budget for a mix; --budget {self._ledger.budget + 20} searches.")
             return
+        self._score_parts()
         folds = self._folds()
         cost = len(folds) if len(folds) > 1 else 0
         if self._ledger.left < 2 * cost + 2:
@@ -95,9 +100,27 @@ class FittedRun(JudgedRun):
             if self.gate is not None and self.gate.kept == TOP_NAME:
                 [self._kept] = self._ledger.score(self._top(np.concatenate(folds))[None], ["top"])
 
+    def _score_parts(self) -> None:
+        """The best adapters, as many as the budget lets, in the first one, two ... of their groups; one batch."""
+        count, groups = len(self._names), self._groups
+        singles = self._singles()
+        split = split_count(count, groups, self._ledger.budget)
+        best = sorted(range(count), key=lambda i: (singles[i].objective, i))[:split]
+        if not best:
+            return
+        trials = self._ledger.score(partial_rows(best, count, groups), ["part"] * (split * (groups - 1)))
+        losses = np.array([losses_of(trial) for trial in trials]).reshape(split, groups - 1, -1)
+        self._partials = dict(zip(best, losses, strict=True))
+        if split < count:
+            self.notes.append(
+                f"The budget lets {split} of {count} adapters be looked at group by group; "
+                f"--budget {self._ledger.budget + (count - split) * (groups - 1)} looks at all."
+            )
+
     def _first_model(self) -> MarginModel:
         base, uniform = self.baselines.base, self.baselines.uniform
-        model = MarginModel.of_singles(losses_of(base), np.array([losses_of(trial) for trial in self._singles()]))
+        singles = np.array([losses_of(trial) for trial in self._singles()])
+        model = model_by_groups(losses_of(base), singles, self._partials, self._groups)
         return model.corrected(np.array(uniform.weights), losses_of(uniform))
 
     def _settle(self, model: MarginModel, strength: float, steps: int, *, give_up: bool = False) -> MarginModel | None:
@@ -105,7 +128,7 @@ class FittedRun(JudgedRun):
         after another one more: what goes wrong is found out one weight at a time. None: the model is of no use."""
         best = self._fittest(self._ledger.trials, strength)
         model = model.moved(np.array(best.weights), losses_of(best))
-        self._moving = len(self._names)
+        self._moving = self._space.size
         for step in range(steps):
             weights = self._fit(model, strength)
             if np.abs(weights - model.at).max() < SETTLED or self._ledger.find(weights + 0.0) is not None:
@@ -116,26 +139,27 @@ class FittedRun(JudgedRun):
             model = model.corrected(weights, losses_of(trial))
             if self._value(trial, strength) < self._value(best, strength):
                 best, model = trial, model.moved(weights, losses_of(trial))
-                self._moving = min(len(self._names), 2 * self._moving)
+                self._moving = min(self._space.size, 2 * self._moving)
             else:
                 self._moving = max(1, self._moving // 4)
         return model
 
     def _fit(self, model: MarginModel, strength: float) -> Floats:
-        fitted = model.averaged_fit(self._space, strength=strength, seed=self._seed, moving=self._moving)
+        each = strength / self._groups  # as in the objective: a mean over the groups
+        fitted = model.averaged_fit(self._space, strength=each, seed=self._seed, moving=self._moving)
         return np.round(fitted, DIGITS)
 
     def _descend(self) -> None:
         """Where the model is of no use: Cobyla, leaving one evaluation."""
         order = sorted(range(len(self._names)), key=lambda i: (self._singles()[i].objective, i))
-        most = max(1, min(len(order), self._ledger.left // 2 - 1))  # as in `searched_count`
-        bounds = self._space.bounds
-        ask_and_tell(self._ledger, "Cobyla", best_first=order[:most], bounds=bounds, seed=self._seed, leave=1)
+        most = max(1, min(len(order), (self._ledger.left // 2 - 1) // self._groups))  # as in `searched_count`
+        columns, bounds = columns_of(order[:most], self._groups), self._space.bounds
+        ask_and_tell(self._ledger, "Cobyla", best_first=columns, bounds=bounds, seed=self._seed, leave=1)
 
     def _value(self, trial: Trial, strength: float) -> float:
         """The summed loss and the prior's penalty, in nats."""
         apart = np.array(trial.weights) - self._space.uniform
-        return trial.loss * len(losses_of(trial)) + strength * float(apart @ apart)
+        return trial.loss * len(losses_of(trial)) + strength * float(apart @ apart) / self._groups
 
     def _fittest(self, trials: Sequence[Trial], strength: float) -> Trial:
         return min((t for t in trials if t.kind != "fold"), key=lambda t: (self._value(t, strength), t.number))
@@ -163,7 +187,7 @@ class FittedRun(JudgedRun):
         means = np.array([losses_of(trial)[examples].mean() for trial in self._singles()])
         row = np.zeros(len(self._names))
         row[np.argsort(means, kind="stable")[:TOP]] = 1 / TOP
-        return row
+        return np.repeat(row, self._groups)
 
 
 def _of_no_use(model: MarginModel, trial: Trial) -> bool:

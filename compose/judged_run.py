@@ -31,11 +31,11 @@ class JudgedRun:
 
     optimizer: str
 
-    def __init__(self, names: tuple[str, ...], ledger: Ledger, *, seed: int) -> None:
+    def __init__(self, names: tuple[str, ...], ledger: Ledger, *, seed: int, groups: int = 1) -> None:
         self.searched: tuple[int, ...] = ()
         self.notes: list[str] = []
         self.gate: Gate | None = None
-        self._names, self._ledger, self._seed = names, ledger, seed
+        self._names, self._ledger, self._seed, self._groups = names, ledger, seed, groups
         self._kept: Trial | None = None
 
     @property
@@ -63,8 +63,8 @@ class JudgedRun:
 
     def fell_back(self, chosen: Trial) -> str | None:
         if chosen.kind == "single":
-            return self._names[chosen.weights.index(1.0)]
-        return None if chosen.kind == "ask" else chosen.kind
+            return self._names[chosen.weights.index(1.0) // self._groups]
+        return None if chosen.kind in ("ask", "part") else chosen.kind
 
     def _search_all(self) -> None:
         self.searched = self._ledger.searched = tuple(range(len(self._names)))

@@ -36,20 +36,22 @@ def lorahub_mean(example_losses: Floats, token_counts: NDArray[np.int64]) -> Flo
 @dataclass(frozen=True)
 class Objective:
     """`reduce` gives a candidate's loss; its objective is that plus `l1` times the mean of |w|, plus `prior` times the
-    squared distance to the uniform mix, divided by the number of examples: the more there are, the less it weighs."""
+    squared distance to the uniform mix, divided by the number of examples: the more there are, the less it weighs. With
+    `groups` weights for each adapter that distance is the mean over the groups."""
 
     reduce: Callable[[Floats, NDArray[np.int64]], Floats]
     l1: float
     prior: float = 0.0
+    groups: int = 1
 
     def penalties(self, weights: Floats, examples: int) -> Floats:
         """(K, N) -> (K,)"""
-        spread = ((weights - 1 / weights.shape[1]) ** 2).sum(axis=1)
+        spread = ((weights - self.groups / weights.shape[1]) ** 2).sum(axis=1) / self.groups
         return np.asarray(self.l1 * np.abs(weights).mean(axis=1) + self.prior / examples * spread)
 
     def penalty_gradient(self, weights: Floats, examples: int) -> Floats:
         """(N,) -> (N,): of one row's penalty."""
-        apart = weights - 1 / len(weights)
+        apart = (weights - self.groups / len(weights)) / self.groups
         return np.asarray(self.l1 * np.sign(weights) / len(weights) + 2 * self.prior / examples * apart)
 
 

@@ -26,8 +26,10 @@ from .adam_run import AdamRun, Differentiable
 from .baselines import check_budget
 from .errors import SearchError
 from .fitted_run import STRENGTH, FittedRun
+from .group_slopes import check_split_budget
 from .judged_run import JudgedRun
 from .lorahub_preset import PresetRun
+from .module_groups import ModuleGroups, column_names
 from .nevergrad_run import NevergradRun
 from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
 from .trials import Ledger, Progress, SearchResult, Trial
@@ -57,6 +59,7 @@ def search(
     bounds: tuple[float, float] | None = None,
     l1: float | None = None,
     simplex: bool = False,
+    groups: ModuleGroups | None = None,
     replay: Sequence[Trial] = (),
     on_trial: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -66,7 +69,9 @@ def search(
     workers    points that a nevergrad optimizer is asked for at a time, scored as one batch.
     bounds     of every weight: by default 0 to 1.5 for fit and adam, -1.5 to 1.5 for the others.
     l1         multiplies mean |w|: by default 0 for fit and adam, which have a prior of their own, 0.05 for the others.
-    simplex    weights are not negative and add up to 1; for fit.
+    simplex    weights are not negative and add up to 1, in every group; for fit.
+    groups     a weight for each group of modules of each adapter; the scorer must have been made with the same groups.
+               Base, uniform and the single adapters are still whole ones. Not for the preset.
     replay     trials of an earlier run with the same settings: their losses are taken instead of scored again.
     on_trial   is called after every batch.
 
@@ -75,18 +80,19 @@ def search(
     names = tuple(one if isinstance(one, str) else one.name for one in adapters)
     check_settings(
         names, budget=budget, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds, l1=l1,
-        simplex=simplex, method=scorer.method, params=scorer.method_params,
+        simplex=simplex, groups=len(groups) if groups else None, method=scorer.method, params=scorer.method_params,
     )  # fmt: skip
-    if names != tuple(scorer.adapter_names):
+    columns = column_names(names, groups)
+    if columns != tuple(scorer.adapter_names):
         raise SearchError(
-            f"the scorer mixes {', '.join(scorer.adapter_names)}, the search was asked for {', '.join(names)}",
-            remedy="make the scorer from the same adapters, in the same order",
+            f"the scorer mixes {', '.join(scorer.adapter_names)}, the search was asked for {', '.join(columns)}",
+            remedy="make the scorer from the same adapters and groups, in the same order",
         )
-    objective = _objective_of(optimizer, preset=preset, l1=l1)
+    objective = _objective_of(optimizer, preset=preset, l1=l1, groups=len(groups) if groups else 1)
     ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
     run = _run_of(
         names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds,
-        simplex=simplex, scorer=scorer,
+        simplex=simplex, scorer=scorer, groups=groups,
     )  # fmt: skip
     stopped = False
     try:
@@ -96,7 +102,9 @@ def search(
         if not ledger.trials:
             raise
         stopped = True
-    return _result(names, ledger, run, seed=seed, preset=preset, method=scorer.method, stopped=stopped)
+    return _result(
+        names, ledger, run, seed=seed, preset=preset, method=scorer.method, stopped=stopped, groups=groups
+    )  # fmt: skip
 
 
 def finish(
@@ -109,6 +117,7 @@ def finish(
     workers: int = 1,
     optimizer: str | None = None,
     preset: str | None = None,
+    groups: ModuleGroups | None = None,
 ) -> SearchResult:
     """The best of the stored `trials` of a search that was stopped, chosen as `search` does, and nothing is scored.
 
@@ -119,21 +128,21 @@ def finish(
     listed = tuple(names)
     run = _run_of(
         listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None,
-        simplex=False, scorer=None,
+        simplex=False, scorer=None, groups=groups,
     )  # fmt: skip
     run.run_no_further()
     run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
-    return _result(listed, ledger, run, seed=seed, preset=preset, method=method, stopped=False)
+    return _result(listed, ledger, run, seed=seed, preset=preset, method=method, stopped=False, groups=groups)
 
 
 Run = PresetRun | JudgedRun
 
 
-def _objective_of(optimizer: str | None, *, preset: str | None, l1: float | None) -> Objective:
+def _objective_of(optimizer: str | None, *, preset: str | None, l1: float | None, groups: int) -> Objective:
     if preset:
         return LORAHUB_OBJECTIVE
     if optimizer in OWN:
-        return Objective(mean_over_examples, l1=l1 or 0.0, prior=STRENGTH)
+        return Objective(mean_over_examples, l1=l1 or 0.0, prior=STRENGTH, groups=groups)
     return default_objective(DEFAULT_L1 if l1 is None else l1)
 
 
@@ -148,15 +157,18 @@ def _run_of(
     bounds: tuple[float, float] | None,
     simplex: bool,
     scorer: Scorer | None,
+    groups: ModuleGroups | None,
 ) -> Run:
     if preset:
         return PresetRun(names, ledger, seed=seed)
+    size = len(groups) if groups else 1
     if optimizer in (None, FIT):
-        return FittedRun(names, ledger, seed=seed, bounds=bounds or FIT_BOUNDS, simplex=simplex)
+        return FittedRun(names, ledger, seed=seed, bounds=bounds or FIT_BOUNDS, simplex=simplex, groups=size)
     if optimizer == ADAM:
-        return AdamRun(names, ledger, _differentiable(scorer), seed=seed, bounds=bounds or FIT_BOUNDS)
+        scoring = _differentiable(scorer)
+        return AdamRun(names, ledger, scoring, seed=seed, bounds=bounds or FIT_BOUNDS, groups=size)
     return NevergradRun(
-        names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds or NEVERGRAD_BOUNDS
+        names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds or NEVERGRAD_BOUNDS, groups=size
     )
 
 
@@ -176,6 +188,7 @@ def _result(
     preset: str | None,
     method: str,
     stopped: bool,
+    groups: ModuleGroups | None,
 ) -> SearchResult:
     chosen = run.choose()
     fell_back = run.fell_back(chosen)
@@ -195,11 +208,12 @@ def _result(
         stopped=stopped,
         fell_back=fell_back,
         gate=run.gate,
-        notes=(*run.notes, *_notes_on(chosen, method, fell_back=fell_back, searched=len(run.searched))),
+        notes=(*run.notes, *_notes_on(chosen, method, fell_back, len(run.searched) * max(1, len(groups or ())))),
+        groups=groups.names if groups else (),
     )
 
 
-def _notes_on(chosen: Trial, method: str, *, fell_back: str | None, searched: int) -> list[str]:
+def _notes_on(chosen: Trial, method: str, fell_back: str | None, searched: int) -> list[str]:
     notes = []
     examples = len(chosen.example_losses or ())
     if 0 < examples < searched:
@@ -228,10 +242,12 @@ def check_settings(
     bounds: tuple[float, float] | None,
     l1: float | None,
     simplex: bool = False,
+    groups: int | None = None,
     method: str,
     params: Mapping[str, object],
 ) -> None:
-    """`SearchError` for settings that no search can have, before anything is loaded; nevergrad is, if named."""
+    """`SearchError` for settings that no search can have, before anything is loaded; nevergrad is, if named. `groups`:
+    how many weights an adapter has, None for one in all."""
     if not names:
         raise SearchError("there is no adapter to search", remedy="name at least one adapter")
     if budget < 1 or workers < 1:
@@ -248,12 +264,14 @@ def check_settings(
         raise SearchError(f"no weights within {bounds} are 0 or more and add up to 1", remedy="leave --bounds out")
     if preset is None:
         check_budget(budget, len(names))
+        if optimizer in (None, FIT):
+            check_split_budget(budget, len(names), groups or 1)
         if optimizer not in OWN:
             from .nevergrad_search import check_optimizer
 
             check_optimizer(optimizer, workers=workers)
     else:
-        _check_preset(preset, workers=workers, others=(optimizer, bounds, l1), method=method, params=params)
+        _check_preset(preset, workers=workers, others=(optimizer, bounds, l1, groups), method=method, params=params)
 
 
 def _check_preset(
@@ -263,7 +281,8 @@ def _check_preset(
         raise SearchError(f"there is no preset {preset!r}", remedy=f"use {LORAHUB}")
     if workers != 1 or any(other is not None for other in others):
         raise SearchError(
-            f"the preset {LORAHUB} fixes optimizer, workers, bounds and l1", remedy="leave them out, or the preset"
+            f"the preset {LORAHUB} fixes optimizer, workers, bounds and l1, and has no groups",
+            remedy="leave them out, or the preset",
         )
     if (method, params.get("fold")) != ("lorahub", "lorahub-compat"):
         raise SearchError(

@@ -14,15 +14,21 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Space:
-    """One weight per adapter within `bounds`; with `simplex` they add up to 1."""
+    """A weight for each adapter within `bounds`, or one for each of its `groups` of modules (all of the first adapter,
+    then all of the second). With `simplex` they add up to 1, in every group for itself: so at every module."""
 
     adapters: int
     bounds: tuple[float, float]
     simplex: bool = False
+    groups: int = 1
+
+    @property
+    def size(self) -> int:
+        return self.adapters * self.groups
 
     @cached_property
     def uniform(self) -> Floats:
-        return np.full(self.adapters, 1 / self.adapters)
+        return np.full(self.size, 1 / self.adapters)
 
     def minimum(
         self,
@@ -38,7 +44,8 @@ class Space:
         low, high = (np.where(free, bound, start) for bound in self.bounds)
         limits = list(zip(low, high, strict=True))
         if self.simplex:
-            rule = {"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like}
+            sums = np.tile(np.eye(self.groups), self.adapters)  # (G, N * G): one sum for each group
+            rule = {"type": "eq", "fun": lambda w: w.reshape(-1, self.groups).sum(axis=0) - 1, "jac": lambda _: sums}
             found = minimize(function, start, jac=True, bounds=limits, method="SLSQP", constraints=rule)
         else:
             found = minimize(function, start, jac=True, bounds=limits, method="L-BFGS-B")

@@ -22,8 +22,9 @@ from .objective import Objective
 if TYPE_CHECKING:
     from .scoring.protocol import Scorer
 
-Kind = Literal["base", "uniform", "single", "top", "fold", "ask", "recommend"]
-"""What a trial is for: `top` is the uniform mix of the best singles, `fold` a mix made without some of the examples."""
+Kind = Literal["base", "uniform", "single", "part", "top", "fold", "ask", "recommend"]
+"""What a trial is for: `part` is an adapter in some of its groups of modules, `top` the uniform mix of the best
+singles, `fold` a mix made without some of the examples."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """`weights` is in the order of `adapter_names`. `fell_back` names the baseline that was kept ("base", "uniform",
+    """`weights` is in the order of `adapter_names`; with `groups` (their names) all groups of the first adapter come
+    first, then those of the second. `fell_back` names the baseline that was kept ("base", "uniform",
     "top" or an adapter) when no mix was better; `baselines` is None with the lorahub preset, which scores none. `gate`
     is what examples that the mix was not fitted to say of it; None where none were held out."""
 
@@ -90,6 +92,13 @@ class SearchResult:
     fell_back: str | None
     notes: tuple[str, ...]
     gate: Gate | None = None
+    groups: tuple[str, ...] = ()
+
+    @property
+    def by_adapter(self) -> tuple[tuple[float, ...], ...]:
+        """The numbers of each adapter: one for each group, or just one."""
+        size = max(1, len(self.groups))
+        return tuple(self.weights[i : i + size] for i in range(0, len(self.weights), size))
 
 
 class Ledger:
@@ -212,5 +221,6 @@ def _key(row: NDArray[np.float64]) -> bytes:
 def _other_search(difference: str) -> SearchError:
     return SearchError(
         f"the stored trials belong to another search: {difference}",
-        remedy="resume with the same adapters, examples, base, method, seed, budget, workers, optimizer, bounds and l1",
+        remedy="resume with the same adapters, examples, base, method, seed, budget, workers, optimizer, bounds, "
+        "groups and l1",
     )

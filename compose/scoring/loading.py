@@ -25,6 +25,8 @@ from ..adapter import LoraAdapter
 from ..device import AUTO, check_device
 from ..errors import BaseModelError
 from ..examples import Examples
+from ..grouped_stack import stack_by_groups
+from ..module_groups import ModuleGroups
 from ..stack import stack_adapters
 from .causal import CausalScorer
 from .label_matching import LabelMatchingScorer
@@ -130,16 +132,19 @@ def make_scorer(
     token_budget: int | None = None,
     max_new_tokens: int | None = None,
     ends: bool = True,
+    groups: ModuleGroups | None = None,
 ) -> Scorer:
     """The scorer for the base's kind. `params` are the method's, such as {"fold": "lorahub-compat"}; `labels` (label ->
     text) are for encoders, `max_new_tokens` and `ends` (an end token follows the output) for the others.
+    With `groups` weight rows have a number for each group of each adapter.
 
     Errors: those of `stack_adapters`; `IncompatibleAdapters` when the base lacks a module; `BadExamples`.
     """
     first = next(iter(base.model.parameters()))
     # low-precision bases: the adapters stay float32 and their products are rounded to the base's dtype once
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
-    stack = stack_adapters(adapters, method=method, params=params, dtype=dtype, device=base.model.device)
+    mixing: dict[str, Any] = {"method": method, "params": params, "dtype": dtype, "device": base.model.device}
+    stack = stack_by_groups(adapters, groups, **mixing) if groups else stack_adapters(adapters, **mixing)
     shared: dict[str, Any] = {
         "examples": examples,
         "stack": stack,
