@@ -10,6 +10,8 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 from compose.contributions import Explanation, explain
+from compose.layer_weights import Weight
+from compose.module_groups import by_adapter
 from compose.pareto import Tradeoff
 from compose.search import finish as finish_search
 from compose.search import search as search_weights
@@ -31,7 +33,7 @@ class Mixer(Protocol):
     """Makes and publishes the mix that a search has found; `mix` does so in the home."""
 
     def __call__(
-        self, home: Home, parts: Sequence[PinnedPart], weights: Sequence[float], into: Address, *,
+        self, home: Home, parts: Sequence[PinnedPart], weights: Sequence[Weight], into: Address, *,
         options: MixOptions, search: Mapping[str, Any], notes: Sequence[str], beside: Mapping[str, str],
     ) -> Composed: ...  # fmt: skip
 
@@ -128,7 +130,7 @@ def searched(
     return search_weights(
         [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
         workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
-        l1=options.l1, simplex=options.simplex, replay=replay, on_trial=on_batch,
+        l1=options.l1, simplex=options.simplex, groups=plan.groups, replay=replay, on_trial=on_batch,
     )  # fmt: skip
 
 
@@ -142,6 +144,7 @@ def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
     result = finish_search(
         [part.name for part in plan.parts], plan.replay, method=options.merge_method(), budget=options.budget,
         seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
+        groups=plan.groups,
     )  # fmt: skip
     row = begin(home, plan)
     composed = _publish(home, row.uuid, plan, result, mixer)
@@ -183,16 +186,17 @@ class _Recorder:
 
 def _explain(scorer: Any, result: SearchResult) -> Explanation:
     """The chosen mix beside base and best single adapter, and without each of its adapters."""
-    compared = {"base": (0.0,) * len(result.adapter_names)}
+    compared = {"base": (0.0,) * len(result.weights)}
     if result.baselines is not None:
         compared["best single"] = result.baselines.best_single.weights
-    return explain(scorer, result.weights, compared=compared)
+    return explain(scorer, result.weights, compared=compared, names=result.adapter_names)
 
 
 def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixer: Mixer) -> Composed | None:
-    """Parts with weight 0 are not part of the mix. Nothing is published when the base alone was best. Every trial is
-    published beside it; the examples are not, only their digest."""
-    used = [(part, weight) for part, weight in zip(plan.parts, result.weights, strict=True) if weight != 0]
+    """Parts with weight 0 (in all groups) are not part of the mix. Nothing is published when the base alone was best.
+    Every trial is published beside it; the examples are not, only their digest."""
+    weights = by_adapter(result.weights, plan.groups)
+    used = [(part, weight) for part, weight in zip(plan.parts, weights, strict=True) if weight != 0]
     if plan.into is None or not used:
         return None
     trials = trials_text(result.trials)
@@ -218,6 +222,8 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixe
         "training_overlap": overlaps(plan.parts, plan.examples),
         "versions": {name: version(name) for name in ("nevergrad", "numpy", "transformers")},
     }
+    if plan.groups is not None:
+        found["groups"] = plan.groups.as_dict()
     return mixer(
         home, [part for part, _ in used], [weight for _, weight in used], plan.into,
         options=MixOptions(
@@ -231,6 +237,7 @@ def _outcome(result: SearchResult, explanation: Explanation | None, composed: Co
     """The result without its trials, which are stored one by one."""
     return {
         "weights": list(result.weights),
+        "groups": list(result.groups),
         "loss": result.loss,
         "objective": result.objective,
         "baselines": asdict(result.baselines) if result.baselines else None,

@@ -99,4 +99,4 @@ def tradeoffs_of(scorer: Scorer, result: SearchResult) -> tuple[Tradeoff, ...]:
     means = None
     if isinstance(scorer, GuardedScorer):
         means = scorer.means(np.array([trial.weights for trial in result.trials], dtype=np.float64))
-    return tradeoffs(result.trials, means)
+    return tradeoffs(result.trials, means, groups=max(1, len(result.groups)))

@@ -51,6 +51,7 @@ def _mixing(plan: SearchPlan) -> dict[str, Any]:
         "params": plan.options.merge_params(),
         "max_new_tokens": plan.options.max_new_tokens,
         "token_budget": plan.options.chunk_tokens,
+        "groups": plan.groups,
     }
 
 

@@ -34,8 +34,11 @@ def report(
             write_report(out, home, found.uuid, html)
     contributions = {name: f"{gain:+.4f}" for name, gain in found.gains.items()}
     rows = [
-        (name, f"{weight:+.4f}", contributions.get(name, "")) for name, weight in found.weights.items() if weight != 0
+        (name, *(f"{weight:+.4f}" for weight in weights), contributions.get(name, ""))
+        for name, weights in found.group_weights.items()
+        if any(weights)
     ]
+    columns = (*(found.groups or ("weight",)), "contribution")
     losses = [(name, f"{loss:.4f}") for name, loss in found.candidates.items()]
     out.result(
         found.as_dict(),
@@ -43,7 +46,7 @@ def report(
         "",
         table("", ("candidate", "loss"), losses, right=("loss",)),
         "",
-        table("", ("adapter", "weight", "contribution"), rows, right=("weight", "contribution")),
+        table("", ("adapter", *columns), rows, right=columns),
         *(f"[dim]{escape(note)}[/]" for note in found.notes),
     )
 

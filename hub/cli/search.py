@@ -105,6 +105,13 @@ def search(
         bool, typer.Option("--non-negative", help="No weight below 0 (as fit does anyhow).")
     ] = False,
     simplex: Annotated[bool, typer.Option("--simplex", help="Weights of 0 or more that add up to 1; for fit.")] = False,
+    groups: Annotated[
+        str,
+        typer.Option(
+            metavar="layers:N|attn,mlp|GLOBS",
+            help="A weight per adapter and group of modules: N groups of layers, kinds (attn, mlp, other), or globs.",
+        ),
+    ] = "",
     l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ..., or auto: over all of them.")] = "cpu",
     dtype: Annotated[
@@ -190,6 +197,7 @@ def search(
                     bounds=limits(bounds, non_negative=non_negative),
                     l1=l1,
                     simplex=simplex,
+                    groups=groups or None,
                     device=device,
                     objective=objective,
                     max_new_tokens=max_new_tokens,

@@ -65,7 +65,7 @@ def report(out: Output, done: SearchDone) -> None:
         table(measured(done), ("candidate", "loss"), losses, right=("loss",)),
         "",
         *held_out(result),
-        *weight_bars(result.adapter_names, result.weights),
+        *weight_lines(result),
         "",
         *contribution_lines(done.explanation),
         f"[dim]{result.evaluations} evaluations, {len(result.searched)} of {len(result.adapter_names)} adapters "
@@ -158,6 +158,19 @@ def held_out(result: SearchResult) -> list[RenderableType]:
     return [table(f"held-out loss, {result.gate.folds} folds", columns, rows, right=columns[1:]), ""]
 
 
+def weight_lines(result: SearchResult) -> list[RenderableType]:
+    """Bars, or a table of adapters and groups where each adapter has several weights."""
+    if not result.groups:
+        return list(weight_bars(result.adapter_names, result.weights))
+    used = [
+        (name, *(f"{weight:+.3f}" for weight in weights))
+        for name, weights in zip(result.adapter_names, result.by_adapter, strict=True)
+        if any(weights)
+    ]
+    lines: list[RenderableType] = [table("weights", ("adapter", *result.groups), used, right=result.groups)]
+    return [*lines, *_idle(len(result.adapter_names) - len(used))]
+
+
 def weight_bars(names: tuple[str, ...], weights: tuple[float, ...]) -> list[str]:
     """One line an adapter: its name, its weight, and a bar from the middle: left for negative, right for positive.
     Those of weight 0 are only counted."""
@@ -172,6 +185,8 @@ def weight_bars(names: tuple[str, ...], weights: tuple[float, ...]) -> list[str]
         right = "█" * length if weight > 0 else ""
         colour = "red" if weight < 0 else "green"
         lines.append(f"{escape(name.ljust(widest))} {weight:+7.3f} [{colour}]{left}│{right}[/]")
-    if idle := len(names) - len(used):
-        lines.append(f"[dim]{idle} adapter{'s have' if idle > 1 else ' has'} weight 0[/]")
-    return lines
+    return [*lines, *_idle(len(names) - len(used))]
+
+
+def _idle(count: int) -> list[str]:
+    return [f"[dim]{count} adapter{'s have' if count > 1 else ' has'} weight 0[/]"] if count else []

@@ -40,10 +40,21 @@ class SearchReport:
     trials: tuple[Trial, ...]
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups of modules that have weights of their own; none: one weight for each adapter."""
+        return tuple((self.result or {}).get("groups") or ())
+
+    @property
+    def group_weights(self) -> dict[str, tuple[float, ...]]:
+        """Adapter -> its weights, one for each group, or just one; empty without a result."""
+        found, size = (self.result or {}).get("weights") or (), max(1, len(self.groups))
+        rows = [tuple(found[i : i + size]) for i in range(0, len(found), size)]
+        return dict(zip(self.adapters, rows, strict=False))
+
+    @property
     def weights(self) -> dict[str, float]:
-        """Adapter -> weight; empty without a result."""
-        found = (self.result or {}).get("weights") or ()
-        return dict(zip(self.adapters, found, strict=False))
+        """Adapter -> weight, the mean over its groups; empty without a result."""
+        return {name: sum(row) / len(row) for name, row in self.group_weights.items()}
 
     @property
     def gains(self) -> dict[str, float]:
