@@ -55,10 +55,12 @@ class FittedRun(JudgedRun):
         bounds: tuple[float, float],
         simplex: bool = False,
         groups: int = 1,
+        scale: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         super().__init__(names, ledger, seed=seed, groups=groups)
         check_budget(ledger.budget, len(names))
-        self._space = Space(len(names), (max(0.0, bounds[0]), bounds[1]) if simplex else bounds, simplex, groups)
+        within = (max(0.0, bounds[0]), bounds[1]) if simplex else bounds
+        self._space = Space(len(names), within, simplex, groups, scale)
         self._moving = self._space.size
         self._partials: dict[int, Floats] = {}
         """Adapter -> (G - 1, E): what was scored of it group by group."""

@@ -59,6 +59,7 @@ def search(
     bounds: tuple[float, float] | None = None,
     l1: float | None = None,
     simplex: bool = False,
+    scale: tuple[float, float] | None = None,
     groups: ModuleGroups | None = None,
     replay: Sequence[Trial] = (),
     on_trial: Callable[[Progress], None] | None = None,
@@ -70,6 +71,7 @@ def search(
     bounds     of every weight: by default 0 to 1.5 for fit and adam, -1.5 to 1.5 for the others.
     l1         multiplies mean |w|: by default 0 for fit and adam, which have a prior of their own, 0.05 for the others.
     simplex    weights are not negative and add up to 1, in every group; for fit.
+    scale      with `simplex`: they add up to a number between these two instead, which the fit chooses.
     groups     a weight for each group of modules of each adapter; the scorer must have been made with the same groups.
                Base, uniform and the single adapters are still whole ones. Not for the preset.
     replay     trials of an earlier run with the same settings: their losses are taken instead of scored again.
@@ -80,7 +82,8 @@ def search(
     names = tuple(one if isinstance(one, str) else one.name for one in adapters)
     check_settings(
         names, budget=budget, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds, l1=l1,
-        simplex=simplex, groups=len(groups) if groups else None, method=scorer.method, params=scorer.method_params,
+        simplex=simplex, scale=scale, groups=len(groups) if groups else None, method=scorer.method,
+        params=scorer.method_params,
     )  # fmt: skip
     columns = column_names(names, groups)
     if columns != tuple(scorer.adapter_names):
@@ -92,7 +95,7 @@ def search(
     ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
     run = _run_of(
         names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds,
-        simplex=simplex, scorer=scorer, groups=groups,
+        simplex=simplex, scale=scale, scorer=scorer, groups=groups,
     )  # fmt: skip
     stopped = False
     try:
@@ -128,7 +131,7 @@ def finish(
     listed = tuple(names)
     run = _run_of(
         listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None,
-        simplex=False, scorer=None, groups=groups,
+        simplex=False, scale=None, scorer=None, groups=groups,
     )  # fmt: skip
     run.run_no_further()
     run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
@@ -156,6 +159,7 @@ def _run_of(
     preset: str | None,
     bounds: tuple[float, float] | None,
     simplex: bool,
+    scale: tuple[float, float] | None,
     scorer: Scorer | None,
     groups: ModuleGroups | None,
 ) -> Run:
@@ -163,7 +167,15 @@ def _run_of(
         return PresetRun(names, ledger, seed=seed)
     size = len(groups) if groups else 1
     if optimizer in (None, FIT):
-        return FittedRun(names, ledger, seed=seed, bounds=bounds or FIT_BOUNDS, simplex=simplex, groups=size)
+        return FittedRun(
+            names,
+            ledger,
+            seed=seed,
+            bounds=bounds or FIT_BOUNDS,
+            simplex=simplex,
+            groups=size,
+            scale=scale or (1.0, 1.0),
+        )
     if optimizer == ADAM:
         scoring = _differentiable(scorer)
         return AdamRun(names, ledger, scoring, seed=seed, bounds=bounds or FIT_BOUNDS, groups=size)
@@ -242,6 +254,7 @@ def check_settings(
     bounds: tuple[float, float] | None,
     l1: float | None,
     simplex: bool = False,
+    scale: tuple[float, float] | None = None,
     groups: int | None = None,
     method: str,
     params: Mapping[str, object],
@@ -260,8 +273,10 @@ def check_settings(
         raise SearchError(f"l1 is {l1}, it must be 0 or a positive number")
     if simplex and (preset is not None or optimizer not in (None, FIT)):
         raise SearchError("only the fit searches the simplex", remedy=f"--optimizer {FIT}, or leave --simplex out")
-    if simplex and bounds is not None and not (bounds[0] <= 0 and bounds[1] * len(names) >= 1):
-        raise SearchError(f"no weights within {bounds} are 0 or more and add up to 1", remedy="leave --bounds out")
+    if simplex:
+        _check_sums(bounds or FIT_BOUNDS, scale or (1.0, 1.0), len(names))
+    elif scale is not None:
+        raise SearchError("a scale is for weights that add up to something", remedy="--simplex --scale 0.5,1.5")
     if preset is None:
         check_budget(budget, len(names))
         if optimizer in (None, FIT):
@@ -272,6 +287,18 @@ def check_settings(
             check_optimizer(optimizer, workers=workers)
     else:
         _check_preset(preset, workers=workers, others=(optimizer, bounds, l1, groups), method=method, params=params)
+
+
+def _check_sums(bounds: tuple[float, float], scale: tuple[float, float], adapters: int) -> None:
+    low, high = scale
+    if not 0 <= low <= high < np.inf or high == 0:
+        raise SearchError(f"the scale {scale} is not from 0 or more to a finite number above it", remedy="0.5,1.5")
+    if bounds[0] > 0 or bounds[1] * adapters < low:
+        total = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        raise SearchError(
+            f"no {adapters} weights within {bounds} are 0 or more and add up to {total}",
+            remedy="leave --bounds out, or lower --scale",
+        )
 
 
 def _check_preset(

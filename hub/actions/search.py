@@ -130,7 +130,8 @@ def searched(
     return search_weights(
         [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
         workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
-        l1=options.l1, simplex=options.simplex, groups=plan.groups, replay=replay, on_trial=on_batch,
+        l1=options.l1, simplex=options.simplex, scale=options.scale, groups=plan.groups, replay=replay,
+        on_trial=on_batch,
     )  # fmt: skip
 
 

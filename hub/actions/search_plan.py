@@ -52,6 +52,8 @@ class SearchOptions:
     bounds: tuple[float, float] | None = None
     l1: float | None = None
     simplex: bool = False
+    scale: tuple[float, float] | None = None
+    """With `simplex`: what the weights add up to, between these two; None: to 1."""
     groups: str | None = None
     """`layers:4`, `attn,mlp`, globs (compose/group_words.py): a weight for each group of modules of each adapter."""
     device: str = "cpu"
@@ -169,7 +171,8 @@ def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
     check_settings(
         names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
         preset=options.preset, bounds=options.bounds, l1=options.l1, simplex=options.simplex,
-        groups=None if options.groups is None else group_count(options.groups), method=method, params=params,
+        scale=options.scale, groups=None if options.groups is None else group_count(options.groups), method=method,
+        params=params,
     )  # fmt: skip
     if options.objective != "loss":
         from compose.scoring.objectives import check_objective
@@ -202,7 +205,8 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
     if examples.digest != row.examples_digest:
         raise NotReproduced(f"the stored examples of search {uuid} do not have their recorded digest")
     options = dict(config["options"])
-    options["bounds"] = tuple(options["bounds"]) if options["bounds"] else None
+    for name in ("bounds", "scale"):  # JSON has no tuples; a search of an earlier version had no scale
+        options[name] = tuple(options[name]) if options.get(name) else None
     if not options["optimizer"] and not options["preset"]:  # a search from before `fit` was the default
         options["optimizer"] = ONE_WORKER if options["workers"] == 1 else SEVERAL_WORKERS
     addresses = [_pinned_address(adapter) for adapter in row.adapters]

@@ -105,6 +105,10 @@ def search(
         bool, typer.Option("--non-negative", help="No weight below 0 (as fit does anyhow).")
     ] = False,
     simplex: Annotated[bool, typer.Option("--simplex", help="Weights of 0 or more that add up to 1; for fit.")] = False,
+    scale: Annotated[
+        str,
+        typer.Option(metavar="LOW,HIGH", help="With --simplex: they add up to a number between, which is searched."),
+    ] = "",
     groups: Annotated[
         str,
         typer.Option(
@@ -197,6 +201,7 @@ def search(
                     bounds=limits(bounds, non_negative=non_negative),
                     l1=l1,
                     simplex=simplex,
+                    scale=parse_pair(scale, "--scale") if scale else None,
                     groups=groups or None,
                     device=device,
                     objective=objective,
@@ -264,18 +269,18 @@ def limits(bounds: str, *, non_negative: bool) -> tuple[float, float] | None:
     """Of every weight; None: the optimizer's own."""
     if not bounds:
         return (0.0, 1.5) if non_negative else None
-    low, high = parse_bounds(bounds)
+    low, high = parse_pair(bounds, "--bounds")
     if non_negative and high <= 0:
         raise UsageError(f"--bounds {bounds} leave no weight that is not negative")
     return (max(0.0, low) if non_negative else low, high)
 
 
-def parse_bounds(text: str) -> tuple[float, float]:
+def parse_pair(text: str, option: str) -> tuple[float, float]:
     """`LOW,HIGH`, low < high."""
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"--bounds '{text}' is not two numbers", remedy="for example --bounds 0,1") from error
+        raise UsageError(f"{option} '{text}' is not two numbers", remedy=f"for example {option} 0,1") from error
     if not low < high:
-        raise UsageError(f"--bounds {text}: {low} is not below {high}")
+        raise UsageError(f"{option} {text}: {low} is not below {high}")
     return low, high

@@ -213,3 +213,37 @@ def test_what_cannot_be_is_said() -> None:
     seen: list[Progress] = []
     run(scorer, on_trial=seen.append)
     assert seen[-1].searched == (0, 1, 2)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_scale_is_searched_and_kept_by_every_mix_that_is_asked(groups: int) -> None:
+    """Two adapters help a little each: at a sum of 1 they are too weak, and the bounds would let them be too strong."""
+    words = ModuleGroups(("all",), (("*",),)) if groups == 1 else HALVES
+    effects = np.full((2 * groups, 12), 1.5 / groups)
+    scorer = Margins(("a", "b"), effects, np.random.default_rng(0).uniform(-4, -2, 12), groups=words)
+    losses = []
+    for scale in (None, (0.25, 1.5), (0.25, 2.5)):
+        result = run(scorer, simplex=True, scale=scale)
+        low, high = scale or (1.0, 1.0)
+        for trial in result.trials:
+            if trial.kind in ("ask", "fold"):
+                sums = np.array(trial.weights).reshape(2, groups).sum(axis=0)
+                assert (sums >= low - 0.003).all() and (sums <= high + 0.003).all()
+        losses.append(result.loss)
+    assert losses[0] > losses[1] + 0.1 > losses[2] + 0.2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"scale": (0.5, 2.0)}, "--simplex --scale"),
+        ({"simplex": True, "scale": (2.0, 0.5)}, "the scale"),
+        ({"simplex": True, "scale": (-1.0, 0.5)}, "the scale"),
+        ({"simplex": True, "scale": (0.0, 0.0)}, "the scale"),
+        ({"simplex": True, "scale": (5.0, 6.0)}, r"no 3 weights within \(0.0, 1.5\) .* add up to 5 to 6"),
+        ({"simplex": True, "scale": (0.5, 1.0), "optimizer": "Cobyla"}, "only the fit searches the simplex"),
+    ],
+)
+def test_a_scale_that_cannot_be_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(SearchError, match=said):
+        run(helpful_below(), **options)

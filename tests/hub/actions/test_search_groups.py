@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from compose.errors import SearchError
 from compose.layer_weights import weight_at
@@ -23,6 +24,7 @@ from hub.address import parse_address as at
 from hub.home import Home
 from hub.report.page import search_page
 from hub.report.search_report import stored_report
+from storage.models import SearchRow
 
 Write = Callable[..., Path]
 Mixhub = Callable[..., Any]
@@ -120,6 +122,23 @@ def test_a_stopped_search_resumes_to_the_same_trials_and_can_be_finished(
         assert verify(home, at("team/early")).reproduced
 
 
+def test_a_scale_is_stored_and_a_search_from_before_there_were_groups_and_scales_goes_on(
+    home: Home, few_shot: Path
+) -> None:
+    options = {"optimizer": "fit", "budget": 31, "groups": None}
+    stopped = searched(home, few_shot, on_batch=stop_after(1), simplex=True, scale=(0.25, 1.25), **options)
+    assert stored_plan(home, stopped.uuid).options.scale == (0.25, 1.25)
+    result = run(home, stored_plan(home, stopped.uuid)).result
+    asks = [sum(trial.weights) for trial in result.trials if trial.kind in ("ask", "fold")]
+    assert asks and all(0.25 - 0.002 <= total <= 1.25 + 0.002 for total in asks)
+    whole, before = (searched(home, few_shot, on_batch=stop, **options) for stop in (None, stop_after(1)))
+    with home.write() as session:
+        row = session.scalars(select(SearchRow).where(SearchRow.uuid == before.uuid)).one()
+        kept = {name: value for name, value in row.config["options"].items() if name not in ("groups", "scale")}
+        row.config = {name: value for name, value in {**row.config, "options": kept}.items() if name != "groups"}
+    assert run(home, stored_plan(home, before.uuid)).result == whole.result
+
+
 def test_equal_weights_over_the_groups_score_and_mix_as_none(home: Home, few_shot: Path) -> None:
     """The baselines are whole adapters: their losses are those of a search without groups."""
     grouped, alone = (searched(home, few_shot, groups=groups).result for groups in ("layers:2", None))
@@ -151,6 +170,10 @@ def test_the_command_line_shows_a_table_of_adapters_and_groups(mixhub: Mixhub, f
     assert "encoder.*" in report and "contribution" in report
     assert mixhub("report", data["search"], "--json").json["result"]["groups"] == ["encoder.*", "other"]
     assert mixhub("verify", "team/new").code == 0
+    scaled = mixhub("search", *NAMES, "--examples", few_shot, "--simplex", "--scale", "0.5,1.5", "--json").json
+    assert scaled["groups"] == [] and len(scaled["weights"]) == 3
+    refused = mixhub("search", *NAMES, "--examples", few_shot, "--scale", "2", "--json")
+    assert refused.code == 2 and "--scale '2' is not two numbers" in refused.out + refused.err
 
 
 def test_the_report_of_a_mix_whose_groups_cancel_shows_them(home: Home, few_shot: Path) -> None:
