@@ -21,11 +21,12 @@ from .group_slopes import model_by_groups, partial_rows, split_count
 from .judged_run import Floats, Indices, JudgedRun, losses_of, rests_of
 from .margin_model import MarginModel
 from .nevergrad_run import ask_and_tell, columns_of
+from .prior import Prior
 from .space import Space
 from .trials import Ledger, Trial
 
-STRENGTH, CAUTIOUS_STRENGTH = 1.0, 4.0
-"""Of the prior, in nats per squared distance to the uniform mix: so much must the examples say for a weight of 1."""
+STRENGTH, CAUTIOUS_STRENGTH = 2.0, 8.0
+"""Of the prior (`prior.py`): so many nats must the examples say for one weight of 1."""
 CAUTIOUS_STEPS = 6
 """Evaluations of the cautious fit at most. It moves less, so that it settles sooner."""
 BOLD, CAUTIOUS = "the bold mix", "the cautious mix"
@@ -147,8 +148,8 @@ class FittedRun(JudgedRun):
         return model
 
     def _fit(self, model: MarginModel, strength: float) -> Floats:
-        each = strength / self._groups  # as in the objective: a mean over the groups
-        fitted = model.averaged_fit(self._space, strength=each, seed=self._seed, moving=self._moving)
+        prior = Prior(strength, self._groups)
+        fitted = model.averaged_fit(self._space, prior, seed=self._seed, moving=self._moving)
         return np.round(fitted, DIGITS)
 
     def _descend(self) -> None:
@@ -160,8 +161,9 @@ class FittedRun(JudgedRun):
 
     def _value(self, trial: Trial, strength: float) -> float:
         """The summed loss and the prior's penalty, in nats."""
-        apart = np.array(trial.weights) - self._space.uniform
-        return trial.loss * len(losses_of(trial)) + strength * float(apart @ apart) / self._groups
+        return trial.loss * len(losses_of(trial)) + float(
+            Prior(strength, self._groups).penalties(np.array(trial.weights))
+        )
 
     def _fittest(self, trials: Sequence[Trial], strength: float) -> Trial:
         return min((t for t in trials if t.kind != "fold"), key=lambda t: (self._value(t, strength), t.number))

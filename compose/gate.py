@@ -72,7 +72,10 @@ def decide(
         if means[name] < means[base] and gains[name] >= (MORE_LIKELY if name in safe else CONFIDENCE)
     ]
     simpler = min((name for name in proven if name not in mixes), key=lambda name: means[name], default=base)
-    kept = min((name for name in proven if name in mixes), key=lambda name: means[name], default=simpler)
+    kept = simpler
+    for name in mixes:
+        if name in proven and (kept not in mixes or (means[name] < means[kept] and ahead(name, kept) >= CONFIDENCE)):
+            kept = name
     if kept != simpler and ahead(simpler, kept) >= CONFIDENCE:
         kept = simpler
     return Gate(

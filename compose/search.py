@@ -32,6 +32,7 @@ from .lorahub_preset import PresetRun
 from .module_groups import ModuleGroups, column_names
 from .nevergrad_run import NevergradRun
 from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
+from .prior import Prior
 from .trials import Ledger, Progress, SearchResult, Trial
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _objective_of(optimizer: str | None, *, preset: str | None, l1: float | None
     if preset:
         return LORAHUB_OBJECTIVE
     if optimizer in OWN:
-        return Objective(mean_over_examples, l1=l1 or 0.0, prior=STRENGTH, groups=groups)
+        return Objective(mean_over_examples, l1=l1 or 0.0, prior=Prior(STRENGTH, groups))
     return default_objective(DEFAULT_L1 if l1 is None else l1)
 
 
