@@ -8,10 +8,15 @@ fit        the mix is scored without one group of one adapter, for the heaviest 
            group's slope at the mix. The fit goes on with all weights, and is a finalist of the gate of its own.
 nevergrad  the optimizer begins again at the mix, over the groups of its heaviest adapters.
 
-(Scoring every adapter in parts, from the base, took N (G - 1) evaluations and found worse mixes than no groups.)
+Why so (the demo's 16 tasks, 15 adapters, 16 examples, exact merge, 80 evaluations, draw 0; mean loss on 60 test
+strings): the fit has 0.30 without groups, 0.27 with layers:4 in this way, and 2.13 with layers:4 and slopes from every
+adapter scored in parts, at N (G - 1) evaluations. Cobyla has 0.16 without groups, 0.22 with layers:2 in this way, 0.29
+over all weights at once: there groups did not pay.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -99,6 +104,11 @@ class GroupedFit(FittedRun):
             self.mixes = {name: self._tied.untied(mix) for name, mix in whole.mixes.items()} | {GROUPED: found}
             self.held_out = {**whole.held_out, GROUPED: self._refitted(model, STRENGTH, folds)}
             self._decide(folds)
+
+    def _fittest(self, trials: Sequence[Trial], strength: float) -> Trial:
+        """A mix without one of its groups does not add up to what it should."""
+        kept = [trial for trial in trials if not (self._space.simplex and trial.kind == "part")]
+        return super()._fittest(kept, strength)
 
     def _by_groups(self, best: Trial, probed: list[int]) -> MarginModel:
         """The model at the mix `best`, corrected by what it scores without one group of one of the `probed` adapters.

@@ -202,7 +202,7 @@ def test_a_replayed_search_scores_nothing_again_and_a_stopped_one_can_be_finishe
     done = finish(
         scorer.names, whole.trials[:20], method="exact", budget=60, optimizer=optimizer, groups=scorer.groups
     )  # fmt: skip
-    best = [trial.objective for trial in whole.trials[:20] if trial.kind != "fold"]
+    best = [trial.objective for trial in whole.trials[:20] if trial.kind not in ("fold", "part")]
     assert done.groups == ("lower", "upper") and done.objective == min(best)
 
 
@@ -237,6 +237,8 @@ def test_on_the_simplex_the_weights_of_every_group_add_up_to_one() -> None:
     np.testing.assert_allclose(found.sum(axis=0), [1, 1], atol=1e-6)
     np.testing.assert_allclose(found[:, 0], [1, 0, 0], atol=1e-6)
     result = run(helpful_below(), simplex=True)
+    assert any(trial.kind == "part" for trial in result.trials)
+    assert all(trial.kind != "part" for trial in result.trials if trial.weights == result.weights)
     asks = [np.array(trial.weights).reshape(3, 2) for trial in result.trials if trial.kind in ("ask", "fold")]
     assert asks
     for ask in asks:
