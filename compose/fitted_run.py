@@ -17,10 +17,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from .baselines import check_budget, score_baselines
-from .group_slopes import model_by_groups, partial_rows, split_count
 from .judged_run import Floats, Indices, JudgedRun, losses_of, rests_of
 from .margin_model import MarginModel
-from .nevergrad_run import ask_and_tell, columns_of
+from .nevergrad_run import ask_and_tell
 from .prior import Prior
 from .space import Space
 from .trials import Ledger, Trial
@@ -63,25 +62,25 @@ class FittedRun(JudgedRun):
         within = (max(0.0, bounds[0]), bounds[1]) if simplex else bounds
         self._space = Space(len(names), within, simplex, groups, scale)
         self._moving = self._space.size
-        self._partials: dict[int, Floats] = {}
-        """Adapter -> (G - 1, E): what was scored of it group by group."""
+        self.mixes: dict[str, Trial] = {}
+        self.held_out: dict[str, Floats] = {}
+        self.model: MarginModel | None = None
+        """As it was last, for a search that goes on from here (`grouped_runs.py`); so are the mixes above."""
 
     def run(self) -> None:
-        score_baselines(self._ledger, len(self._names), self._groups)
+        score_baselines(self._ledger, len(self._names))
         self._search_all()
         if not self._ledger.left:
             self.notes.append(f"The baselines leave no budget for a mix; --budget {self._ledger.budget + 20} searches.")
             return
-        self._score_parts()
         folds = self._folds()
         cost = len(folds) if len(folds) > 1 else 0
         if self._ledger.left < 2 * cost + 2:
             self._settle(self._first_model(), STRENGTH, self._ledger.left)
             self.notes.append("The budget leaves nothing for held-out examples, so that the few-shot loss decides.")
             return
-        mixes: dict[str, Trial] = {}
-        held_out: dict[str, Floats] = {}
-        model = self._first_model()
+        mixes, held_out = self.mixes, self.held_out
+        model = self.model = self._first_model()
         for name, strength in ((CAUTIOUS, CAUTIOUS_STRENGTH), (BOLD, STRENGTH)):
             before = len(self._ledger.trials)
             steps = (
@@ -93,37 +92,22 @@ class FittedRun(JudgedRun):
                 asks = [trial for trial in self._ledger.trials[before:] if trial.kind == "ask"]
                 mixes[name], held_out[name] = self._best(asks), self._chosen_again(folds, asks)
                 break
-            model = settled
+            model = self.model = settled
             mixes[name] = self._fittest(self._ledger.trials, strength)
             if cost:
                 held_out[name] = self._refitted(model, strength, folds)
         if cost:
             held_out |= self._top_held_out(model, folds)
-            self._judge(folds, mixes, held_out, safe=(CAUTIOUS, TOP_NAME))
-            if self.gate is not None and self.gate.kept == TOP_NAME:
-                [self._kept] = self._ledger.score(self._top(np.concatenate(folds))[None], ["top"])
+            self._decide(folds)
 
-    def _score_parts(self) -> None:
-        """The best adapters, as many as the budget lets, in the first one, two ... of their groups; one batch."""
-        count, groups = len(self._names), self._groups
-        singles = self._singles()
-        split = split_count(count, groups, self._ledger.budget)
-        best = sorted(range(count), key=lambda i: (singles[i].objective, i))[:split]
-        if not best:
-            return
-        trials = self._ledger.score(partial_rows(best, count, groups), ["part"] * (split * (groups - 1)))
-        losses = np.array([losses_of(trial) for trial in trials]).reshape(split, groups - 1, -1)
-        self._partials = dict(zip(best, losses, strict=True))
-        if split < count:
-            self.notes.append(
-                f"The budget lets {split} of {count} adapters be looked at group by group; "
-                f"--budget {self._ledger.budget + (count - split) * (groups - 1)} looks at all."
-            )
+    def _decide(self, folds: Sequence[Indices]) -> None:
+        self._judge(folds, self.mixes, self.held_out, safe=(CAUTIOUS, TOP_NAME))
+        if self.gate is not None and self.gate.kept == TOP_NAME:
+            [self._kept] = self._ledger.score(self._top(np.concatenate(folds))[None], ["top"])
 
     def _first_model(self) -> MarginModel:
         base, uniform = self.baselines.base, self.baselines.uniform
-        singles = np.array([losses_of(trial) for trial in self._singles()])
-        model = model_by_groups(losses_of(base), singles, self._partials, self._groups)
+        model = MarginModel.of_singles(losses_of(base), np.array([losses_of(trial) for trial in self._singles()]))
         return model.corrected(np.array(uniform.weights), losses_of(uniform))
 
     def _settle(self, model: MarginModel, strength: float, steps: int, *, give_up: bool = False) -> MarginModel | None:
@@ -155,9 +139,9 @@ class FittedRun(JudgedRun):
     def _descend(self) -> None:
         """Where the model is of no use: Cobyla, leaving one evaluation."""
         order = sorted(range(len(self._names)), key=lambda i: (self._singles()[i].objective, i))
-        most = max(1, min(len(order), (self._ledger.left // 2 - 1) // self._groups))  # as in `searched_count`
-        columns, bounds = columns_of(order[:most], self._groups), self._space.bounds
-        ask_and_tell(self._ledger, "Cobyla", best_first=columns, bounds=bounds, seed=self._seed, leave=1)
+        most = max(1, min(len(order), self._ledger.left // 2 - 1))  # as in `searched_count`
+        bounds = self._space.bounds
+        ask_and_tell(self._ledger, "Cobyla", best_first=order[:most], bounds=bounds, seed=self._seed, leave=1)
 
     def _value(self, trial: Trial, strength: float) -> float:
         """The summed loss and the prior's penalty, in nats."""

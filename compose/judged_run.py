@@ -58,7 +58,7 @@ class JudgedRun:
         if self._kept is not None:
             return self._kept
         limit, base = self.baselines.lowest_loss, self.baselines.base
-        best = self._best([t for t in self._ledger.trials if t.kind != "fold" and t.loss <= limit])
+        best = self._best([t for t in self._ledger.trials if t.kind not in ("fold", "part") and t.loss <= limit])
         return best if best.loss < base.loss else base
 
     def fell_back(self, chosen: Trial) -> str | None:

@@ -35,15 +35,14 @@ class NevergradRun(JudgedRun):
         workers: int,
         optimizer: str,
         bounds: tuple[float, float],
-        groups: int = 1,
     ) -> None:
-        super().__init__(names, ledger, seed=seed, groups=groups)
+        super().__init__(names, ledger, seed=seed)
         check_budget(ledger.budget, len(names))
         self.optimizer = optimizer
         self._workers, self._bounds = workers, bounds
 
     def run(self) -> None:
-        self._choose_searched(score_baselines(self._ledger, len(self._names), self._groups))
+        self._choose_searched(score_baselines(self._ledger, len(self._names)))
         if self.searched and self._ledger.left:
             self._ask_and_tell()
 
@@ -52,15 +51,22 @@ class NevergradRun(JudgedRun):
 
     def _choose_searched(self, singles: Sequence[Trial]) -> None:
         count = len(self._names)
-        m = searched_count(count, self._ledger.budget, self._groups)
+        m = searched_count(count, self._for_whole_adapters())
         best_first = sorted(range(count), key=lambda i: (singles[i].objective, i))
         self.searched = self._ledger.searched = tuple(best_first[:m])
         if m < count:
             self.notes.append(self._small_budget_note())
 
+    def _for_whole_adapters(self) -> int:
+        """Evaluations, baselines included."""
+        return self._ledger.budget
+
+    def _enough(self) -> int:
+        """A budget that searches all adapters."""
+        return baseline_count(len(self._names)) + 2 * (len(self._names) + 1)
+
     def _small_budget_note(self) -> str:
-        count = len(self._names)
-        enough = baseline_count(count) + 2 * (count * self._groups + 1)
+        count, enough = len(self._names), self._enough()
         if not self.searched:
             whom = "its weight" if count == 1 else f"the weights of all {count} adapters"
             return f"The baselines leave too little of the budget to search a mix; --budget {enough} searches {whom}."
@@ -70,8 +76,8 @@ class NevergradRun(JudgedRun):
 
     def _ask_and_tell(self) -> None:
         finished = ask_and_tell(
-            self._ledger, self.optimizer, best_first=columns_of(self.searched, self._groups), bounds=self._bounds,
-            seed=self._seed, workers=self._workers,
+            self._ledger, self.optimizer, best_first=self.searched, bounds=self._bounds, seed=self._seed,
+            workers=self._workers,
         )  # fmt: skip
         if finished:
             self.notes.append(f"{self.optimizer} had nothing new to ask after {len(self._ledger.trials)} trials.")
@@ -86,13 +92,15 @@ def ask_and_tell(
     seed: int,
     workers: int = 1,
     leave: int = 0,
+    start_at: Trial | None = None,
+    first_step: float = FIRST_STEP,
 ) -> bool:
-    """Use up the budget but for `leave` evaluations on the weights at `best_first`, from the best baseline that they
-    can express; the others are 0. True when the optimizer had nothing new to ask before that."""
+    """Use up the budget but for `leave` evaluations on the weights at `best_first`, from `start_at` or else the best
+    baseline that they can express; the others stay. True when the optimizer had nothing new to ask before that."""
     from .nevergrad_search import Asker  # a slow import, and not needed to read results
 
     baselines = [trial for trial in ledger.trials if trial.kind in ("base", "uniform", "single")]
-    start = np.array(_best_expressible(baselines, best_first).weights)
+    start = np.array((start_at or _best_expressible(baselines, best_first)).weights)
     asker = Asker(
         optimizer,
         start=np.clip(start[list(best_first)], *bounds).tolist(),
@@ -100,7 +108,7 @@ def ask_and_tell(
         budget=ledger.left - leave + 1,  # the start is scored already
         workers=workers,
         seed=seed,
-        first_step=min(FIRST_STEP, (bounds[1] - bounds[0]) / 2),
+        first_step=min(first_step, (bounds[1] - bounds[0]) / 2),
     )
     asks = 0
     with asker:
@@ -109,7 +117,7 @@ def ask_and_tell(
             asks += len(points)
             if asker.finished or asks > 4 * ledger.budget:
                 return True
-            rows = np.zeros((len(points), len(start)))
+            rows = np.tile(start, (len(points), 1))
             rows[:, list(best_first)] = points
             trials = ledger.score(rows, ["ask"] * len(points))
             asker.tell([trial.objective for trial in trials])
@@ -123,12 +131,7 @@ def _best_expressible(trials: Sequence[Trial], searched: Sequence[int]) -> Trial
     return min(filter(expressible, trials), key=lambda trial: (trial.objective, trial.number))
 
 
-def columns_of(adapters: Sequence[int], groups: int) -> list[int]:
-    """Where in a row the weights of these adapters are, all groups of the first, then those of the second."""
-    return [adapter * groups + group for adapter in adapters for group in range(groups)]
-
-
-def searched_count(adapters: int, budget: int, groups: int = 1) -> int:
-    """The largest m <= N with 2 (m G + 1) <= what is left after the baselines: Cobyla's first simplex in m G dimensions
-    takes m G + 1 evaluations, and as many again are wanted to make use of it."""
-    return max(0, min(adapters, ((budget - baseline_count(adapters)) // 2 - 1) // groups))
+def searched_count(adapters: int, budget: int) -> int:
+    """The largest m <= N with 2 (m + 1) <= what is left after the baselines: Cobyla's first simplex in m dimensions
+    takes m + 1 evaluations, and as many again are wanted to make use of it."""
+    return max(0, min(adapters, (budget - baseline_count(adapters)) // 2 - 1))

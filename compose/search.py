@@ -26,7 +26,7 @@ from .adam_run import AdamRun, Differentiable
 from .baselines import check_budget
 from .errors import SearchError
 from .fitted_run import STRENGTH, FittedRun
-from .group_slopes import check_split_budget
+from .grouped_runs import GroupedFit, GroupedNevergrad, check_group_budget
 from .judged_run import JudgedRun
 from .lorahub_preset import PresetRun
 from .module_groups import ModuleGroups, column_names
@@ -168,21 +168,19 @@ def _run_of(
         return PresetRun(names, ledger, seed=seed)
     size = len(groups) if groups else 1
     if optimizer in (None, FIT):
-        return FittedRun(
-            names,
-            ledger,
-            seed=seed,
-            bounds=bounds or FIT_BOUNDS,
-            simplex=simplex,
-            groups=size,
-            scale=scale or (1.0, 1.0),
-        )
+        within, sums = bounds or FIT_BOUNDS, scale or (1.0, 1.0)
+        if size > 1:
+            return GroupedFit(names, ledger, seed=seed, bounds=within, simplex=simplex, scale=sums, groups=size)
+        return FittedRun(names, ledger, seed=seed, bounds=within, simplex=simplex, scale=sums)
     if optimizer == ADAM:
         scoring = _differentiable(scorer)
         return AdamRun(names, ledger, scoring, seed=seed, bounds=bounds or FIT_BOUNDS, groups=size)
-    return NevergradRun(
-        names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds or NEVERGRAD_BOUNDS, groups=size
-    )
+    within = bounds or NEVERGRAD_BOUNDS
+    if size > 1:
+        return GroupedNevergrad(
+            names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=within, groups=size
+        )
+    return NevergradRun(names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=within)
 
 
 def _differentiable(scorer: Scorer | None) -> Differentiable | None:
@@ -281,7 +279,7 @@ def check_settings(
     if preset is None:
         check_budget(budget, len(names))
         if optimizer in (None, FIT):
-            check_split_budget(budget, len(names), groups or 1)
+            check_group_budget(budget, len(names), groups or 1)
         if optimizer not in OWN:
             from .nevergrad_search import check_optimizer
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .scoring.protocol import Scorer
 
 Kind = Literal["base", "uniform", "single", "part", "top", "fold", "ask", "recommend"]
-"""What a trial is for: `part` is an adapter in some of its groups of modules, `top` the uniform mix of the best
+"""What a trial is for: `part` is a mix without one group of modules of one adapter, `top` the uniform mix of the best
 singles, `fold` a mix made without some of the examples."""
 
 

@@ -12,7 +12,7 @@ from storage.searches import Trial
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 720.0, 280.0, 52.0, 30.0
 MOST_BARS = 40
-FAMILIES = {"base": "base", "uniform": "base", "single": "single", "part": "single", "top": "single"}
+FAMILIES = {"base": "base", "uniform": "base", "single": "single", "top": "single"}
 """Kinds of trials that look alike in the picture; all others were asked for by the optimizer."""
 
 
