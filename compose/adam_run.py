@@ -44,13 +44,15 @@ class AdamRun(JudgedRun):
         *,
         seed: int,
         bounds: tuple[float, float],
+        gated: bool = True,
+        top: int = 0,
     ) -> None:
-        super().__init__(names, ledger, seed=seed)
+        super().__init__(names, ledger, seed=seed, gated=gated, top=top)
         check_budget(ledger.budget, len(names))
         self._scorer, self._bounds = scorer, bounds
 
     def run(self) -> None:
-        score_baselines(self._ledger, len(self._names))
+        self._top_mix.score(self._ledger, score_baselines(self._ledger, len(self._names)))
         self._search_all()
         self._descend()
         self._judge_asks()

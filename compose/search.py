@@ -4,8 +4,9 @@ Default search (`fitted_run.py`): base (w = 0), uniform (1/N each) and every sin
 batch; weights are fitted to what these score on each example, scored, corrected and fitted again; the mix is kept when
 it is ahead of base, best single and the uniform mix of the best on examples that it was not fitted to (`gate.py`).
 
-With a nevergrad optimizer's name (`nevergrad_run.py`) the search goes on from the best of the baselines; the point
-returned is the best of all that were scored, among those whose loss is not above that of base, best single and uniform.
+With a nevergrad optimizer's name (`nevergrad_run.py`) the search goes on from the best of the baselines; the mix is the
+best of all that were asked for, among those whose loss is not above that of base, best single and uniform, and is kept
+when it is ahead of what was there by more than a search of so many weights finds by chance (`gate.py`).
 An optimizer's own recommendation is not used: with some of them it is worse than the best point.
 
 `preset="lorahub"` is the reference's search (arXiv 2307.13269 and its code): NGOpt from 0 within +-1.5, one evaluation
@@ -28,8 +29,10 @@ from .errors import SearchError
 from .fitted_run import STRENGTH, FittedRun
 from .judged_run import JudgedRun
 from .lorahub_preset import PresetRun
-from .nevergrad_run import NevergradRun
+from .margin_model import RESAMPLES
+from .nevergrad_run import NevergradRun, check_seeds
 from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
+from .top_mix import TOP
 from .trials import Ledger, Progress, SearchResult, Trial
 
 if TYPE_CHECKING:
@@ -57,6 +60,9 @@ def search(
     bounds: tuple[float, float] | None = None,
     l1: float | None = None,
     simplex: bool = False,
+    seeds: int = 1,
+    gate: bool = True,
+    top: int = TOP,
     replay: Sequence[Trial] = (),
     on_trial: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -67,6 +73,10 @@ def search(
     bounds     of every weight: by default 0 to 1.5 for fit and adam, -1.5 to 1.5 for the others.
     l1         multiplies mean |w|: by default 0 for fit and adam, which have a prior of their own, 0.05 for the others.
     simplex    weights are not negative and add up to 1; for fit.
+    seeds      searches by a nevergrad optimizer that share the budget; the mean of what they find is one more mix, for
+               the method exact.
+    gate       False: the few-shot loss decides; for adam and nevergrad's optimizers.
+    top        adapters in the uniform mix of the best that is scored as well, by adam and nevergrad's; 0: none.
     replay     trials of an earlier run with the same settings: their losses are taken instead of scored again.
     on_trial   is called after every batch.
 
@@ -75,7 +85,7 @@ def search(
     names = tuple(one if isinstance(one, str) else one.name for one in adapters)
     check_settings(
         names, budget=budget, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds, l1=l1,
-        simplex=simplex, method=scorer.method, params=scorer.method_params,
+        simplex=simplex, seeds=seeds, gate=gate, top=top, method=scorer.method, params=scorer.method_params,
     )  # fmt: skip
     if names != tuple(scorer.adapter_names):
         raise SearchError(
@@ -86,7 +96,7 @@ def search(
     ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
     run = _run_of(
         names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds,
-        simplex=simplex, scorer=scorer,
+        simplex=simplex, seeds=seeds, gate=gate, top=top, scorer=scorer,
     )  # fmt: skip
     stopped = False
     try:
@@ -96,7 +106,10 @@ def search(
         if not ledger.trials:
             raise
         stopped = True
-    return _result(names, ledger, run, seed=seed, preset=preset, method=scorer.method, stopped=stopped)
+        run.judge_stored()
+    return _result(
+        names, ledger, run, seed=seed, seeds=seeds, preset=preset, method=scorer.method, stopped=stopped
+    )  # fmt: skip
 
 
 def finish(
@@ -109,8 +122,12 @@ def finish(
     workers: int = 1,
     optimizer: str | None = None,
     preset: str | None = None,
+    seeds: int = 1,
+    gate: bool = True,
+    top: int = TOP,
 ) -> SearchResult:
-    """The best of the stored `trials` of a search that was stopped, chosen as `search` does, and nothing is scored.
+    """The best of the stored `trials` of a search that was stopped, judged by choosing again among them (`gate.py`), as
+    after Ctrl-C; nothing is scored.
 
     `SearchError` when there is not even what a mix is compared with.
     """
@@ -119,11 +136,11 @@ def finish(
     listed = tuple(names)
     run = _run_of(
         listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None,
-        simplex=False, scorer=None,
+        simplex=False, seeds=seeds, gate=gate, top=top, scorer=None,
     )  # fmt: skip
     run.run_no_further()
     run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
-    return _result(listed, ledger, run, seed=seed, preset=preset, method=method, stopped=False)
+    return _result(listed, ledger, run, seed=seed, seeds=seeds, preset=preset, method=method, stopped=False)
 
 
 Run = PresetRun | JudgedRun
@@ -147,17 +164,22 @@ def _run_of(
     preset: str | None,
     bounds: tuple[float, float] | None,
     simplex: bool,
+    seeds: int,
+    gate: bool,
+    top: int,
     scorer: Scorer | None,
 ) -> Run:
     if preset:
-        return PresetRun(names, ledger, seed=seed)
+        return PresetRun(names, ledger, seed=seed, gated=gate)
     if optimizer in (None, FIT):
         return FittedRun(names, ledger, seed=seed, bounds=bounds or FIT_BOUNDS, simplex=simplex)
     if optimizer == ADAM:
-        return AdamRun(names, ledger, _differentiable(scorer), seed=seed, bounds=bounds or FIT_BOUNDS)
+        differentiable = _differentiable(scorer)
+        return AdamRun(names, ledger, differentiable, seed=seed, bounds=bounds or FIT_BOUNDS, gated=gate, top=top)
     return NevergradRun(
-        names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds or NEVERGRAD_BOUNDS
-    )
+        names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds or NEVERGRAD_BOUNDS,
+        seeds=seeds, gated=gate, top=top,
+    )  # fmt: skip
 
 
 def _differentiable(scorer: Scorer | None) -> Differentiable | None:
@@ -173,6 +195,7 @@ def _result(
     run: Run,
     *,
     seed: int,
+    seeds: int,
     preset: str | None,
     method: str,
     stopped: bool,
@@ -195,6 +218,7 @@ def _result(
         stopped=stopped,
         fell_back=fell_back,
         gate=run.gate,
+        seeds=seeds,
         notes=(*run.notes, *_notes_on(chosen, method, fell_back=fell_back, searched=len(run.searched))),
     )
 
@@ -228,6 +252,9 @@ def check_settings(
     bounds: tuple[float, float] | None,
     l1: float | None,
     simplex: bool = False,
+    seeds: int = 1,
+    gate: bool = True,
+    top: int = TOP,
     method: str,
     params: Mapping[str, object],
 ) -> None:
@@ -246,14 +273,28 @@ def check_settings(
         raise SearchError("only the fit searches the simplex", remedy=f"--optimizer {FIT}, or leave --simplex out")
     if simplex and bounds is not None and not (bounds[0] <= 0 and bounds[1] * len(names) >= 1):
         raise SearchError(f"no weights within {bounds} are 0 or more and add up to 1", remedy="leave --bounds out")
+    if seeds < 1 or top < 0:
+        raise SearchError(f"seeds {seeds} must be at least 1, and top {top} at least 0")
+    if seeds > 1 and preset is None and optimizer in OWN:
+        what = "descends from one point" if optimizer == ADAM else f"averages {RESAMPLES} fits already"
+        raise SearchError(
+            f"{optimizer or FIT} {what}; several seeds are for nevergrad's optimizers",
+            remedy="leave --seeds out, or --optimizer Cobyla",
+        )
+    if not gate and preset is None and optimizer in (None, FIT):
+        raise SearchError(
+            "the fit always holds examples out", remedy="leave --no-gate out, or --optimizer Cobyla"
+        )  # fmt: skip
     if preset is None:
         check_budget(budget, len(names))
         if optimizer not in OWN:
             from .nevergrad_search import check_optimizer
 
             check_optimizer(optimizer, workers=workers)
+            check_seeds(seeds, len(names), budget, method=method)
     else:
-        _check_preset(preset, workers=workers, others=(optimizer, bounds, l1), method=method, params=params)
+        others = (optimizer, bounds, l1, seeds if seeds > 1 else None)
+        _check_preset(preset, workers=workers, others=others, method=method, params=params)
 
 
 def _check_preset(
@@ -263,7 +304,8 @@ def _check_preset(
         raise SearchError(f"there is no preset {preset!r}", remedy=f"use {LORAHUB}")
     if workers != 1 or any(other is not None for other in others):
         raise SearchError(
-            f"the preset {LORAHUB} fixes optimizer, workers, bounds and l1", remedy="leave them out, or the preset"
+            f"the preset {LORAHUB} fixes optimizer, workers, bounds, seeds and l1",
+            remedy="leave them out, or the preset",
         )
     if (method, params.get("fold")) != ("lorahub", "lorahub-compat"):
         raise SearchError(
