@@ -14,6 +14,7 @@ from typing import Any, cast
 from compose.errors import SearchError
 from compose.examples import Examples, examples_of, read_examples, read_labels
 from compose.search import FIT, LORAHUB, check_settings
+from compose.top_mix import TOP
 from compose.trials import Kind, Trial
 from hub.actions.compose import PinnedPart, check_fit, pin_parts
 from hub.actions.publish import check_target
@@ -49,6 +50,12 @@ class SearchOptions:
     bounds: tuple[float, float] | None = None
     l1: float | None = None
     simplex: bool = False
+    seeds: int = 1
+    """Searches by a nevergrad optimizer that share the budget and are averaged; for the method exact."""
+    gate: bool = True
+    """False: the few-shot loss decides; for adam and nevergrad's optimizers."""
+    top: int = TOP
+    """Adapters in the uniform mix of the best that adam's and nevergrad's searches score as well; 0: none."""
     device: str = "cpu"
     objective: str = "loss"
     max_new_tokens: int | None = None
@@ -159,8 +166,8 @@ def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
         find_method(method).resolve(params)
     check_settings(
         names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
-        preset=options.preset, bounds=options.bounds, l1=options.l1, simplex=options.simplex, method=method,
-        params=params,
+        preset=options.preset, bounds=options.bounds, l1=options.l1, simplex=options.simplex, seeds=options.seeds,
+        gate=options.gate, top=options.top, method=method, params=params,
     )  # fmt: skip
     if options.objective != "loss":
         from compose.scoring.objectives import check_objective
@@ -196,6 +203,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
     options["bounds"] = tuple(options["bounds"]) if options["bounds"] else None
     if not options["optimizer"] and not options["preset"]:  # a search from before `fit` was the default
         options["optimizer"] = ONE_WORKER if options["workers"] == 1 else SEVERAL_WORKERS
+    options.setdefault("top", 0)  # a search from before it was scored must ask the same trials again
     addresses = [_pinned_address(adapter) for adapter in row.adapters]
     return SearchPlan(
         parts=tuple(

@@ -106,6 +106,12 @@ def search(
     ] = False,
     simplex: Annotated[bool, typer.Option("--simplex", help="Weights of 0 or more that add up to 1; for fit.")] = False,
     l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Searches by a nevergrad optimizer that share the budget and are averaged.")
+    ] = 1,
+    no_gate: Annotated[
+        bool, typer.Option("--no-gate", help="Keep what has the lowest few-shot loss; not for fit.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ..., or auto: over all of them.")] = "cpu",
     dtype: Annotated[
         str, typer.Option(help="Search in float32, bfloat16, or auto: bfloat16 where the device has it.")
@@ -126,7 +132,7 @@ def search(
         str, typer.Option(metavar="ID", help="Continue a stopped search; all other options are its own.")
     ] = "",
     finish: Annotated[
-        bool, typer.Option("--finish", help="With --resume: publish the best so far, without scoring.")
+        bool, typer.Option("--finish", help="With --resume: judge and publish the best so far, without scoring.")
     ] = False,
     report_file: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write one self-contained HTML page of the search.")
@@ -190,6 +196,8 @@ def search(
                     bounds=limits(bounds, non_negative=non_negative),
                     l1=l1,
                     simplex=simplex,
+                    seeds=seeds,
+                    gate=not no_gate,
                     device=device,
                     objective=objective,
                     max_new_tokens=max_new_tokens,
