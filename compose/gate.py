@@ -66,8 +66,8 @@ def decide(
     To count as a gain, a finalist must be ahead of the base in `CONFIDENCE` of the resamples, one of the `safe` ones,
     which are never far from the base, in `MORE_LIKELY`. The best mix that is a gain is kept, unless something simpler
     that is one is ahead of that mix in `CONFIDENCE` of the resamples. Without such a mix the best of the simpler ones
-    is kept that is a gain, without that the base. A hopeful mix must besides be ahead of the base, and of the simpler
-    one, by more than Scheffé's bound.
+    is kept that is a gain, without that the base. A hopeful mix must besides be ahead of the base by more than
+    Scheffé's bound at `CONFIDENCE`, and of the simpler one, once that much is known, at `MORE_LIKELY`.
     """
     count = len(held_out[base])
     drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
@@ -76,8 +76,8 @@ def decide(
     def ahead(one: str, other: str) -> float:
         return float(((held_out[other] - held_out[one])[drawn].mean(axis=1) > 0).mean())
 
-    def beyond_chance(one: str, other: str) -> bool:
-        return one not in searched or exceeds_chance(held_out[other] - held_out[one], searched[one])
+    def beyond_chance(one: str, other: str, quantile: float) -> bool:
+        return one not in searched or exceeds_chance(held_out[other] - held_out[one], searched[one], quantile)
 
     names = (*mixes, base, *(name for name in held_out if name not in (*mixes, base)))
     means = {name: float(held_out[name].mean()) for name in names}
@@ -87,10 +87,10 @@ def decide(
         for name in names
         if means[name] < means[base]
         and gains[name] >= (MORE_LIKELY if name in safe else CONFIDENCE)
-        and beyond_chance(name, base)
+        and beyond_chance(name, base, CONFIDENCE)
     ]
     simpler = min((name for name in proven if name not in mixes), key=lambda name: means[name], default=base)
-    better = [name for name in proven if name in mixes and beyond_chance(name, simpler)]
+    better = [name for name in proven if name in mixes and beyond_chance(name, simpler, MORE_LIKELY)]
     kept = min(better, key=lambda name: means[name], default=simpler)
     if kept != simpler and ahead(simpler, kept) >= CONFIDENCE:
         kept = simpler
@@ -105,13 +105,14 @@ def decide(
     )
 
 
-def exceeds_chance(gains: Floats, weights: int) -> bool:
-    """Is the mean of (E,) gains more than the best of all directions among `weights` weights has by chance?"""
+def exceeds_chance(gains: Floats, weights: int, quantile: float) -> bool:
+    """Is the mean of (E,) gains more than the best of all directions among `weights` weights has by chance, in such a
+    share of cases?"""
     from scipy.special import fdtri
 
     count = len(gains)
     error = float(gains.std(ddof=1)) / np.sqrt(count)
-    bound = float(np.sqrt(weights * fdtri(weights, count - 1, CONFIDENCE)))
+    bound = float(np.sqrt(weights * fdtri(weights, count - 1, quantile)))
     return bool(gains.mean() > bound * error)
 
 
