@@ -140,11 +140,17 @@ class GroupedNevergrad(NevergradRun):
         optimizer: str,
         bounds: tuple[float, float],
         groups: int,
+        gated: bool,
+        top: int,
     ) -> None:
-        super().__init__(names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds)
+        super().__init__(
+            names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds, gated=gated, top=top
+        )
         self._groups = groups
         tied = TiedLedger(ledger, groups, budget=first_half(ledger.budget, len(names)))
-        self._whole = NevergradRun(names, tied, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds)
+        self._whole = NevergradRun(
+            names, tied, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds, gated=False, top=top
+        )
 
     def _for_whole_adapters(self) -> int:
         return first_half(self._ledger.budget, len(self._names))
@@ -162,10 +168,12 @@ class GroupedNevergrad(NevergradRun):
             self.notes.append(
                 "The budget leaves nothing for telling groups apart, so that whole adapters were searched."
             )
+            self._judge_asks()
             return
         finished = ask_and_tell(
             self._ledger, self.optimizer, best_first=columns_of(probed, self._groups), bounds=self._bounds,
-            seed=self._seed, workers=self._workers, start_at=best, first_step=CAREFUL_STEP,
+            seed=self._seed, workers=self._workers, start=best, first_step=CAREFUL_STEP,
         )  # fmt: skip
         if finished:
             self.notes.append(f"{self.optimizer} had nothing new to ask after {len(self._ledger.trials)} trials.")
+        self._judge_asks()

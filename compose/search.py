@@ -4,8 +4,9 @@ Default search (`fitted_run.py`): base (w = 0), uniform (1/N each) and every sin
 batch; weights are fitted to what these score on each example, scored, corrected and fitted again; the mix is kept when
 it is ahead of base, best single and the uniform mix of the best on examples that it was not fitted to (`gate.py`).
 
-With a nevergrad optimizer's name (`nevergrad_run.py`) the search goes on from the best of the baselines; the point
-returned is the best of all that were scored, among those whose loss is not above that of base, best single and uniform.
+With a nevergrad optimizer's name (`nevergrad_run.py`) the search goes on from the best of the baselines; the mix is the
+best of all that were asked for, among those whose loss is not above that of base, best single and uniform, and is kept
+when it is ahead of what was there by more than a search of so many weights finds by chance (`gate.py`).
 An optimizer's own recommendation is not used: with some of them it is worse than the best point.
 
 `preset="lorahub"` is the reference's search (arXiv 2307.13269 and its code): NGOpt from 0 within +-1.5, one evaluation
@@ -29,10 +30,12 @@ from .fitted_run import STRENGTH, FittedRun
 from .grouped_runs import GroupedFit, GroupedNevergrad, check_group_budget
 from .judged_run import JudgedRun
 from .lorahub_preset import PresetRun
+from .margin_model import RESAMPLES
 from .module_groups import ModuleGroups, column_names
-from .nevergrad_run import NevergradRun
+from .nevergrad_run import NevergradRun, check_seeds
 from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
 from .prior import Prior
+from .top_mix import TOP
 from .trials import Ledger, Progress, SearchResult, Trial
 
 if TYPE_CHECKING:
@@ -62,6 +65,9 @@ def search(
     simplex: bool = False,
     scale: tuple[float, float] | None = None,
     groups: ModuleGroups | None = None,
+    seeds: int = 1,
+    gate: bool = True,
+    top: int = TOP,
     replay: Sequence[Trial] = (),
     on_trial: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -75,6 +81,11 @@ def search(
     scale      with `simplex`: they add up to a number between these two instead, which the fit chooses.
     groups     a weight for each group of modules of each adapter; the scorer must have been made with the same groups.
                Base, uniform and the single adapters are still whole ones. Not for the preset.
+    simplex    weights are not negative and add up to 1; for fit.
+    seeds      searches by a nevergrad optimizer that share the budget; the mean of what they find is one more mix, for
+               the method exact.
+    gate       False: the few-shot loss decides; for adam and nevergrad's optimizers.
+    top        adapters in the uniform mix of the best that is scored as well, by adam and nevergrad's; 0: none.
     replay     trials of an earlier run with the same settings: their losses are taken instead of scored again.
     on_trial   is called after every batch.
 
@@ -83,8 +94,8 @@ def search(
     names = tuple(one if isinstance(one, str) else one.name for one in adapters)
     check_settings(
         names, budget=budget, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds, l1=l1,
-        simplex=simplex, scale=scale, groups=len(groups) if groups else None, method=scorer.method,
-        params=scorer.method_params,
+        simplex=simplex, scale=scale, groups=len(groups) if groups else None, seeds=seeds, gate=gate, top=top,
+        method=scorer.method, params=scorer.method_params,
     )  # fmt: skip
     columns = column_names(names, groups)
     if columns != tuple(scorer.adapter_names):
@@ -96,7 +107,7 @@ def search(
     ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
     run = _run_of(
         names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds,
-        simplex=simplex, scale=scale, scorer=scorer, groups=groups,
+        simplex=simplex, scale=scale, seeds=seeds, gate=gate, top=top, scorer=scorer, groups=groups,
     )  # fmt: skip
     stopped = False
     try:
@@ -106,8 +117,9 @@ def search(
         if not ledger.trials:
             raise
         stopped = True
+        run.judge_stored()
     return _result(
-        names, ledger, run, seed=seed, preset=preset, method=scorer.method, stopped=stopped, groups=groups
+        names, ledger, run, seed=seed, seeds=seeds, preset=preset, method=scorer.method, stopped=stopped, groups=groups
     )  # fmt: skip
 
 
@@ -122,8 +134,12 @@ def finish(
     optimizer: str | None = None,
     preset: str | None = None,
     groups: ModuleGroups | None = None,
+    seeds: int = 1,
+    gate: bool = True,
+    top: int = TOP,
 ) -> SearchResult:
-    """The best of the stored `trials` of a search that was stopped, chosen as `search` does, and nothing is scored.
+    """The best of the stored `trials` of a search that was stopped, judged by choosing again among them (`gate.py`), as
+    after Ctrl-C; nothing is scored.
 
     `SearchError` when there is not even what a mix is compared with.
     """
@@ -132,11 +148,13 @@ def finish(
     listed = tuple(names)
     run = _run_of(
         listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None,
-        simplex=False, scale=None, scorer=None, groups=groups,
+        simplex=False, scale=None, seeds=seeds, gate=gate, top=top, scorer=None, groups=groups,
     )  # fmt: skip
     run.run_no_further()
     run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
-    return _result(listed, ledger, run, seed=seed, preset=preset, method=method, stopped=False, groups=groups)
+    return _result(
+        listed, ledger, run, seed=seed, seeds=seeds, preset=preset, method=method, stopped=False, groups=groups
+    )
 
 
 Run = PresetRun | JudgedRun
@@ -161,11 +179,14 @@ def _run_of(
     bounds: tuple[float, float] | None,
     simplex: bool,
     scale: tuple[float, float] | None,
+    seeds: int,
+    gate: bool,
+    top: int,
     scorer: Scorer | None,
     groups: ModuleGroups | None,
 ) -> Run:
     if preset:
-        return PresetRun(names, ledger, seed=seed)
+        return PresetRun(names, ledger, seed=seed, gated=gate)
     size = len(groups) if groups else 1
     if optimizer in (None, FIT):
         within, sums = bounds or FIT_BOUNDS, scale or (1.0, 1.0)
@@ -174,13 +195,16 @@ def _run_of(
         return FittedRun(names, ledger, seed=seed, bounds=within, simplex=simplex, scale=sums)
     if optimizer == ADAM:
         scoring = _differentiable(scorer)
-        return AdamRun(names, ledger, scoring, seed=seed, bounds=bounds or FIT_BOUNDS, groups=size)
+        return AdamRun(names, ledger, scoring, seed=seed, bounds=bounds or FIT_BOUNDS, groups=size, gated=gate, top=top)
     within = bounds or NEVERGRAD_BOUNDS
     if size > 1:
         return GroupedNevergrad(
-            names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=within, groups=size
-        )
-    return NevergradRun(names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=within)
+            names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=within, groups=size, gated=gate,
+            top=top,
+        )  # fmt: skip
+    return NevergradRun(
+        names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=within, seeds=seeds, gated=gate, top=top
+    )
 
 
 def _differentiable(scorer: Scorer | None) -> Differentiable | None:
@@ -196,6 +220,7 @@ def _result(
     run: Run,
     *,
     seed: int,
+    seeds: int,
     preset: str | None,
     method: str,
     stopped: bool,
@@ -219,7 +244,11 @@ def _result(
         stopped=stopped,
         fell_back=fell_back,
         gate=run.gate,
-        notes=(*run.notes, *_notes_on(chosen, method, fell_back, len(run.searched) * max(1, len(groups or ())))),
+        seeds=seeds,
+        notes=(
+            *run.notes,
+            *_notes_on(chosen, method, fell_back=fell_back, searched=len(run.searched) * max(1, len(groups or ()))),
+        ),
         groups=groups.names if groups else (),
     )
 
@@ -255,6 +284,9 @@ def check_settings(
     simplex: bool = False,
     scale: tuple[float, float] | None = None,
     groups: int | None = None,
+    seeds: int = 1,
+    gate: bool = True,
+    top: int = TOP,
     method: str,
     params: Mapping[str, object],
 ) -> None:
@@ -276,6 +308,20 @@ def check_settings(
         _check_sums(bounds or FIT_BOUNDS, scale or (1.0, 1.0), len(names))
     elif scale is not None:
         raise SearchError("a scale is for weights that add up to something", remedy="--simplex --scale 0.5,1.5")
+    if seeds < 1 or top < 0:
+        raise SearchError(f"seeds {seeds} must be at least 1, and top {top} at least 0")
+    if seeds > 1 and preset is None and optimizer in OWN:
+        what = "descends from one point" if optimizer == ADAM else f"averages {RESAMPLES} fits already"
+        raise SearchError(
+            f"{optimizer or FIT} {what}; several seeds are for nevergrad's optimizers",
+            remedy="leave --seeds out, or --optimizer Cobyla",
+        )
+    if seeds > 1 and groups is not None:
+        raise SearchError("several seeds are for weights of whole adapters", remedy="leave --seeds or --groups out")
+    if not gate and preset is None and optimizer in (None, FIT):
+        raise SearchError(
+            "the fit always holds examples out", remedy="leave --no-gate out, or --optimizer Cobyla"
+        )  # fmt: skip
     if preset is None:
         check_budget(budget, len(names))
         if optimizer in (None, FIT):
@@ -284,8 +330,10 @@ def check_settings(
             from .nevergrad_search import check_optimizer
 
             check_optimizer(optimizer, workers=workers)
+            check_seeds(seeds, len(names), budget, method=method)
     else:
-        _check_preset(preset, workers=workers, others=(optimizer, bounds, l1, groups), method=method, params=params)
+        others = (optimizer, bounds, l1, groups, seeds if seeds > 1 else None)
+        _check_preset(preset, workers=workers, others=others, method=method, params=params)
 
 
 def _check_sums(bounds: tuple[float, float], scale: tuple[float, float], adapters: int) -> None:
@@ -307,7 +355,7 @@ def _check_preset(
         raise SearchError(f"there is no preset {preset!r}", remedy=f"use {LORAHUB}")
     if workers != 1 or any(other is not None for other in others):
         raise SearchError(
-            f"the preset {LORAHUB} fixes optimizer, workers, bounds and l1, and has no groups",
+            f"the preset {LORAHUB} fixes optimizer, workers, bounds, seeds and l1, and has no groups",
             remedy="leave them out, or the preset",
         )
     if (method, params.get("fold")) != ("lorahub", "lorahub-compat"):

@@ -22,9 +22,9 @@ from .objective import Objective
 if TYPE_CHECKING:
     from .scoring.protocol import Scorer
 
-Kind = Literal["base", "uniform", "single", "part", "top", "fold", "ask", "recommend"]
+Kind = Literal["base", "uniform", "single", "part", "top", "fold", "ask", "mean", "recommend"]
 """What a trial is for: `part` is a mix without one group of modules of one adapter, `top` the uniform mix of the best
-singles, `fold` a mix made without some of the examples."""
+singles, `fold` a mix made without some of the examples, `mean` the mean of what several searches found."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ class SearchResult:
     fell_back: str | None
     notes: tuple[str, ...]
     gate: Gate | None = None
+    seeds: int = 1
     groups: tuple[str, ...] = ()
 
     @property
@@ -152,8 +153,18 @@ class Ledger:
         """(N,): of what the objective adds to the loss."""
         return self._objective.penalty_gradient(weights, self._examples)
 
+    def losses_beside(self, row: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """(E,) losses of weights (N,): of their trial, or scored beside the budget and the trials. None where neither
+        is possible."""
+        trial = self.find(row)
+        if trial is not None:
+            return None if trial.example_losses is None else np.array(trial.example_losses, dtype=np.float64)
+        return None if self._scorer is None else np.asarray(self._scorer.example_losses(row[None])[0])
+
     def adopt_stored(self) -> None:
         """Take all stored trials as they are, whatever the search would ask for."""
+        for trial in self._stored:
+            self._by_weights.setdefault(_key(np.array(trial.weights, dtype=np.float64)), trial)
         self.trials += self._stored
         self._stored.clear()
 

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 from compose.contributions import Explanation, explain
+from compose.intervals import Interval
 from compose.layer_weights import Weight
 from compose.module_groups import by_adapter
 from compose.pareto import Tradeoff
@@ -22,6 +23,7 @@ from hub.actions.search_on_ray import RaySetup
 from hub.actions.search_plan import SearchPlan, begin
 from hub.actions.search_scorer import decided_in_float32, scorer_of
 from hub.address import Address
+from hub.few_shot_score import intervals_of
 from hub.finite import finite
 from hub.home import Home
 from hub.training_overlap import overlaps
@@ -51,11 +53,17 @@ class SearchDone:
     tradeoffs: tuple[Tradeoff, ...] = ()
     """Trials that no other beats in target loss, guard loss and number of adapters; none when finished early."""
 
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """Of the few-shot scores (`hub.few_shot_score`)."""
+        return intervals_of(_outcome(self.result, None, None), self.result.trials)
+
     def as_dict(self) -> dict[str, object]:
         return {
             "search": self.uuid,
             "adapters": list(self.result.adapter_names),
             **_outcome(self.result, self.explanation, self.composed),
+            "intervals": {name: asdict(one) for name, one in self.intervals.items()},
             "training_overlap": overlaps(self.plan.parts, self.plan.examples),
             "preselection": self.plan.preselection,
             "published": self.composed.as_dict() if self.composed else None,
@@ -130,13 +138,14 @@ def searched(
     return search_weights(
         [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
         workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
-        l1=options.l1, simplex=options.simplex, scale=options.scale, groups=plan.groups, replay=replay,
-        on_trial=on_batch,
+        l1=options.l1, simplex=options.simplex, scale=options.scale, groups=plan.groups, seeds=options.seeds,
+        gate=options.gate, top=options.top, replay=replay, on_trial=on_batch,
     )  # fmt: skip
 
 
 def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
-    """End a stopped or killed search with the best of its stored trials, and publish that; nothing is scored.
+    """End a stopped or killed search with what its stored trials give evidence for, and publish that; nothing is
+    scored.
 
     `plan` is that of `stored_plan`. `SearchError` when too little was scored; the search can be resumed then.
     """
@@ -145,7 +154,7 @@ def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
     result = finish_search(
         [part.name for part in plan.parts], plan.replay, method=options.merge_method(), budget=options.budget,
         seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
-        groups=plan.groups,
+        groups=plan.groups, seeds=options.seeds, gate=options.gate, top=options.top,
     )  # fmt: skip
     row = begin(home, plan)
     composed = _publish(home, row.uuid, plan, result, mixer)
@@ -206,6 +215,7 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixe
         "optimizer": result.optimizer,
         "preset": result.preset,
         "seed": result.seed,
+        "seeds": result.seeds,
         "budget": result.budget,
         "evaluations": result.evaluations,
         "workers": plan.options.workers,
@@ -246,6 +256,7 @@ def _outcome(result: SearchResult, explanation: Explanation | None, composed: Co
         "evaluations": result.evaluations,
         "budget": result.budget,
         "seed": result.seed,
+        "seeds": result.seeds,
         "optimizer": result.optimizer,
         "preset": result.preset,
         "stopped": result.stopped,

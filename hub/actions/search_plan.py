@@ -16,6 +16,7 @@ from compose.examples import Examples, examples_of, read_examples, read_labels
 from compose.group_words import group_count
 from compose.module_groups import ModuleGroups, stored_groups
 from compose.search import FIT, LORAHUB, check_settings
+from compose.top_mix import TOP
 from compose.trials import Kind, Trial
 from hub.actions.compose import PinnedPart, check_fit, pin_parts
 from hub.actions.publish import check_target
@@ -56,6 +57,12 @@ class SearchOptions:
     """With `simplex`: what the weights add up to, between these two; None: to 1."""
     groups: str | None = None
     """`layers:4`, `attn,mlp`, globs (compose/group_words.py): a weight for each group of modules of each adapter."""
+    seeds: int = 1
+    """Searches by a nevergrad optimizer that share the budget and are averaged; for the method exact."""
+    gate: bool = True
+    """False: the few-shot loss decides; for adam and nevergrad's optimizers."""
+    top: int = TOP
+    """Adapters in the uniform mix of the best that adam's and nevergrad's searches score as well; 0: none."""
     device: str = "cpu"
     objective: str = "loss"
     max_new_tokens: int | None = None
@@ -171,8 +178,8 @@ def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
     check_settings(
         names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
         preset=options.preset, bounds=options.bounds, l1=options.l1, simplex=options.simplex,
-        scale=options.scale, groups=None if options.groups is None else group_count(options.groups), method=method,
-        params=params,
+        scale=options.scale, groups=None if options.groups is None else group_count(options.groups),
+        seeds=options.seeds, gate=options.gate, top=options.top, method=method, params=params,
     )  # fmt: skip
     if options.objective != "loss":
         from compose.scoring.objectives import check_objective
@@ -209,6 +216,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         options[name] = tuple(options[name]) if options.get(name) else None
     if not options["optimizer"] and not options["preset"]:  # a search from before `fit` was the default
         options["optimizer"] = ONE_WORKER if options["workers"] == 1 else SEVERAL_WORKERS
+    options.setdefault("top", 0)  # a search from before it was scored must ask the same trials again
     addresses = [_pinned_address(adapter) for adapter in row.adapters]
     return SearchPlan(
         parts=tuple(

@@ -117,6 +117,12 @@ def search(
         ),
     ] = "",
     l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Searches by a nevergrad optimizer that share the budget and are averaged.")
+    ] = 1,
+    no_gate: Annotated[
+        bool, typer.Option("--no-gate", help="Keep what has the lowest few-shot loss; not for fit.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ..., or auto: over all of them.")] = "cpu",
     dtype: Annotated[
         str, typer.Option(help="Search in float32, bfloat16, or auto: bfloat16 where the device has it.")
@@ -137,7 +143,7 @@ def search(
         str, typer.Option(metavar="ID", help="Continue a stopped search; all other options are its own.")
     ] = "",
     finish: Annotated[
-        bool, typer.Option("--finish", help="With --resume: publish the best so far, without scoring.")
+        bool, typer.Option("--finish", help="With --resume: judge and publish the best so far, without scoring.")
     ] = False,
     report_file: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write one self-contained HTML page of the search.")
@@ -203,6 +209,8 @@ def search(
                     simplex=simplex,
                     scale=parse_pair(scale, "--scale") if scale else None,
                     groups=groups or None,
+                    seeds=seeds,
+                    gate=not no_gate,
                     device=device,
                     objective=objective,
                     max_new_tokens=max_new_tokens,

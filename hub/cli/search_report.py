@@ -13,6 +13,7 @@ from compose.trials import SearchResult
 from hub.actions.search import SearchDone
 from hub.actions.search_plan import SearchPlan
 from hub.cli.output import Output, escape, table
+from hub.few_shot_score import MIX, span
 
 BAR = 30
 """Characters of the longest bar."""
@@ -60,9 +61,14 @@ def report(out: Output, done: SearchDone) -> None:
     result = done.result
     for note in (*done.plan.notes, *result.notes):
         out.warn(note)
-    losses = [(name, f"{loss:.4f}") for name, loss in compared(result)]
+    columns = ("candidate", "loss", "90 % interval")
     text: list[RenderableType] = [
-        table(measured(done), ("candidate", "loss"), losses, right=("loss",)),
+        table(measured(done), columns, compared(done), right=columns[1:]),
+        *(
+            ["[dim]the intervals are of the mean over the examples, which the preset divides by their number[/]"]
+            if result.preset
+            else []
+        ),
         "",
         *held_out(result),
         *weight_lines(result),
@@ -112,16 +118,19 @@ def tell_how_to_go_on(out: Output, uuid: str, plan: SearchPlan, *, found: bool) 
         out.say(f"or {what} the best so far: mixhub search --resume {uuid[:12]} --finish")
 
 
-def compared(result: SearchResult) -> list[tuple[str, float]]:
-    """Name and few-shot loss of what was there and of what was found."""
-    rows: list[tuple[str, float]] = []
-    if result.baselines is not None:
+def compared(done: SearchDone) -> list[tuple[str, str, str]]:
+    """Name, few-shot loss and its bootstrap interval, of what was there and of what was found."""
+    result, intervals = done.result, done.intervals
+    there = result.baselines
+    rows: list[tuple[str, str, float]] = []
+    if there is not None:
         rows = [
-            ("base", result.baselines.base.loss),
-            ("uniform", result.baselines.uniform.loss),
-            (f"best single ({result.baselines.best_single_name})", result.baselines.best_single.loss),
+            ("base", "base", there.base.loss),
+            ("uniform", "uniform", there.uniform.loss),
+            ("best_single", f"best single ({there.best_single_name})", there.best_single.loss),
         ]
-    return [*rows, (f"found ({result.preset or 'default'} search)", result.loss)]
+    rows.append((MIX, f"found ({result.preset or 'default'} search)", result.loss))
+    return [(name, f"{loss:.4f}", span(intervals.get(key))) for key, name, loss in rows]
 
 
 def contribution_lines(explanation: Explanation | None) -> list[RenderableType]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from compose.intervals import Interval
+from hub.few_shot_score import intervals_of
 from hub.home import Home
 from storage import searches
 from storage.searches import Search, Trial
@@ -90,6 +92,13 @@ class SearchReport:
         return found
 
     @property
+    def intervals(self) -> dict[str, Interval]:
+        """90 % bootstrap intervals of the `candidates`' mean losses over the examples, where they are known."""
+        single = ((self.result or {}).get("baselines") or {}).get("best_single_name")
+        shown = {"best_single": f"best single: {single}" if single else "best single"}
+        return {shown.get(name, name): one for name, one in intervals_of(self.result or {}, self.trials).items()}
+
+    @property
     def examples(self) -> list[ExampleRow]:
         """The examples in order; without losses where no explanation was made."""
         losses = self._explanation.get("example_losses", {})
@@ -149,6 +158,7 @@ class SearchReport:
             "examples_sha256": self.examples_sha256,
             "config": dict(self.config),
             "result": dict(self.result) if self.result else None,
+            "intervals": {name: vars(one) for name, one in self.intervals.items()},
             "trials": [vars(trial) for trial in self.trials],
         }
 

@@ -19,8 +19,8 @@ from compose.margin_model import MarginModel
 from compose.module_groups import ModuleGroups, column_names
 from compose.objective import Objective, mean_over_examples
 from compose.pareto import tradeoffs
-from compose.search import finish, search
 from compose.prior import Prior
+from compose.search import finish, search
 from compose.space import Space
 from compose.tied_ledger import TiedLedger
 from compose.trials import Ledger, Progress, SearchResult

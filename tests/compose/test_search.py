@@ -22,8 +22,8 @@ from compose.errors import SearchError
 from compose.fitted_run import STRENGTH
 from compose.judged_run import BASE, FOLDS
 from compose.nevergrad_run import searched_count
-from compose.scoring.protocol import Scorer
 from compose.prior import Prior
+from compose.scoring.protocol import Scorer
 from compose.search import finish, search
 from compose.trials import Progress, SearchResult, Trial
 

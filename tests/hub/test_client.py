@@ -27,7 +27,7 @@ def test_publish_compose_search_and_export(home_folder: Path, write_lora: Write,
         batches: list[int] = []
         found = hub.search(
             ["team/a", "team/b"], ROWS, into="team/found", budget=10, optimizer="Cobyla", method="lorahub",
-            on_batch=lambda p: batches.append(p.evaluations),
+            gate=False, on_batch=lambda p: batches.append(p.evaluations),
         )  # fmt: skip
         assert batches[-1] == 10 and found.composed is not None
         halves = hub.search(["team/a", "team/b"], ROWS, budget=10, optimizer="Cobyla", groups="layers:2").result
