@@ -8,11 +8,12 @@ fit        the mix is scored without one group of one adapter, for the heaviest 
            group's slope at the mix. The fit goes on with all weights, and is a finalist of the gate of its own.
 nevergrad  the optimizer begins again at the mix, over the groups of its heaviest adapters.
 
-Why so (the demo's 16 tasks, 15 adapters, 16 examples, exact merge; mean loss on 60 test strings). Draw 0, where the way
-was chosen, 80 evaluations: the fit has 0.30 without groups, 0.27 with layers:4 in this way, and 2.13 with layers:4 and
-slopes from every adapter scored in parts, at N (G - 1) evaluations; Cobyla has 0.16 without groups, 0.22 with layers:2 in
-this way, 0.29 over all weights at once: there groups did not pay. Draws 1 and 2: the fit has 0.52 without groups, 0.40
-with layers:2 and with layers:4; with 40 evaluations 0.53 without and 0.99 with layers:2, as too few are left for either.
+Why so (the demo's 16 tasks, 15 adapters, 16 examples, exact merge; mean loss on 60 test strings, with the prior of an
+earlier state of the fit). Draw 0, where the way was chosen, 80 evaluations: the fit has 0.30 without groups, 0.27 with
+layers:4 in this way, and 2.13 with layers:4 and slopes from every adapter scored in parts, at N (G - 1) evaluations;
+Cobyla has 0.16 without groups, 0.22 with layers:2 in this way, 0.29 over all weights at once: there groups did not pay.
+Draws 1 and 2: the fit has 0.52 without groups, 0.40 with layers:2 and with layers:4; with 40 evaluations 0.53 without
+and 0.99 with layers:2, as too few are left for either.
 """
 
 from __future__ import annotations

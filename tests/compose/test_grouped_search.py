@@ -179,7 +179,7 @@ def test_where_nothing_helps_the_base_is_kept() -> None:
 def test_a_tied_ledger_is_a_view_of_the_one_behind() -> None:
     scorer = helpful_below(2)
     behind = Ledger(
-        scorer, Objective(mean_over_examples, l1=0.1, prior=1, groups=2), budget=9, replay=(), on_trial=None
+        scorer, Objective(mean_over_examples, l1=0.1, prior=Prior(1.0, 2)), budget=9, replay=(), on_trial=None
     )
     behind.score(np.array([[0.1, 0.2, 0.3, 0.4]]), ["ask"])
     tied = TiedLedger(behind, 2, budget=5)

@@ -87,7 +87,7 @@ def test_where_nothing_helps_a_mix_that_fits_the_noise_is_not_kept(optimizer: st
         gated.append(found(world, optimizer=optimizer, seed=seed))
         fitted.append(found(world, optimizer=optimizer, seed=seed, gate=False))
     assert sum(result.fell_back is None for result in gated) <= 4
-    assert sum(result.fell_back is None for result in fitted) >= 17
+    assert sum(result.fell_back is None for result in fitted) >= 10
     harm = [np.mean([true_loss(NOTHING, one.weights) - base for one in results]) for results in (gated, fitted)]
     assert harm[0] < 0.7 * harm[1] and (optimizer == "adam" or harm[0] < 0.35 * harm[1])
 

@@ -14,7 +14,7 @@ def test_the_uniform_mix_of_the_expected_total_costs_nothing() -> None:
 
 
 def test_more_of_all_adapters_costs_by_the_total_and_more_of_one_by_the_strength_too() -> None:
-    alike, one = np.full(4, (TOTAL + 1) / 4), np.full(4, TOTAL / 4) + [1, 0, 0, 0]
+    alike, one = np.full(4, (TOTAL + 1) / 4), np.full(4, TOTAL / 4) + np.eye(4)[0]
     assert Prior(3.0).penalties(alike) == pytest.approx(TOTAL_STRENGTH)
     assert Prior(3.0).penalties(one) == pytest.approx(TOTAL_STRENGTH + 3.0 * (1 - 1 / 4))
 
