@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 import torch
+from torch import nn
 
 from .errors import BaseModelError
 
@@ -30,6 +32,27 @@ def check_device(device: str) -> None:
         raise BaseModelError(
             f"the device {device!r} cannot be used here: {reason}", remedy=f"use --device {' or '.join(usable)}"
         ) from error
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where `module` computes. Where accelerate spread the model, its hook says so: the weights may lie elsewhere until
+    then, on the CPU or on disk (then their own device is `meta`)."""
+    hook: Any = getattr(module, "_hf_hook", None)
+    for one in (hook, *getattr(hook, "hooks", ())):
+        if getattr(one, "execution_device", None) is not None:
+            return torch.device(one.execution_device)
+    first = next(module.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def input_device(model: Any) -> torch.device:
+    """Where `model` takes its tokens."""
+    return device_of(model.get_input_embeddings())
+
+
+def compute_devices(model: nn.Module) -> set[torch.device]:
+    """All devices that modules of `model` compute on."""
+    return {device_of(module) for module in model.modules() if next(module.parameters(recurse=False), None) is not None}
 
 
 def has_bfloat16(device: str) -> bool:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ..device import input_device
 from ..errors import BadExamples
 from ..examples import Examples, default_labels
 from ..mixed_factors import Stack
@@ -74,7 +75,7 @@ class LabelMatchingScorer(PopulationScorer):
     def _embed(self, rows: Sequence[Sequence[int]], group: Sequence[int] = (), candidates: int = 1) -> Tensor:
         """Mean of the last hidden states over real tokens, of unit length: (K * rows, width). `group`: the examples
         that the rows are, where they are examples."""
-        padded = pad_rows(rows, value=pad_token(self._tokenizer), device=self._model.device)
+        padded = pad_rows(rows, value=pad_token(self._tokenizer), device=input_device(self._model))
         inputs = {"input_ids": padded.ids, "attention_mask": padded.mask}
         output = self._population.call(group, candidates, inputs) if group else self._model(**inputs)
         hidden = output.last_hidden_state

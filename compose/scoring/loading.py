@@ -22,10 +22,10 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..adapter import LoraAdapter
-from ..device import AUTO, check_device
+from ..device import AUTO, check_device, device_of
 from ..errors import BaseModelError
 from ..examples import Examples
-from ..stack import stack_adapters
+from ..sharded_stack import stack_by_device
 from .causal import CausalScorer
 from .label_matching import LabelMatchingScorer
 from .protocol import Scorer
@@ -139,7 +139,7 @@ def make_scorer(
     first = next(iter(base.model.parameters()))
     # low-precision bases: the adapters stay float32 and their products are rounded to the base's dtype once
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
-    stack = stack_adapters(adapters, method=method, params=params, dtype=dtype, device=base.model.device)
+    stack = stack_by_device(adapters, _devices(base.model, adapters), method=method, params=params, dtype=dtype)
     shared: dict[str, Any] = {
         "examples": examples,
         "stack": stack,
@@ -150,3 +150,10 @@ def make_scorer(
         return LabelMatchingScorer(base.model, base.tokenizer, labels=labels, **shared)
     scorer = Seq2SeqScorer if base.kind == "seq2seq" else CausalScorer
     return scorer(base.model, base.tokenizer, max_new_tokens=max_new_tokens, ends=ends, **shared)
+
+
+def _devices(model: Any, adapters: Sequence[LoraAdapter]) -> dict[str, torch.device]:
+    """Where the adapted modules compute, of those that the base has."""
+    modules = dict(model.named_modules())
+    paths = dict.fromkeys(path for adapter in adapters for path in adapter.modules)
+    return {path: device_of(modules[path]) for path in paths if path in modules}

@@ -21,6 +21,7 @@ from torch.nn.functional import linear
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..adapter import LoraAdapter
+from ..device import input_device
 from ..examples import Examples
 from ..methods import MergeMethod
 from ..mixed_factors import MixedFactors, Stack
@@ -66,7 +67,7 @@ def measure(
     chunks: Sequence[int] = (),
 ) -> Measured:
     """Time `population` random mixes, each chunk size `repeats` times in turn. Errors are those of `make_scorer`."""
-    device = base.model.device
+    device = input_device(base.model)
     clock = _Clock(device)
     sizes = tuple(chunks) or tuple(c * (16 if device.type == "cuda" else 1) for c in CHUNKS)
     scorer: Any = make_scorer(
@@ -102,11 +103,11 @@ def measure(
 
 class _Clock:
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
 
     def now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
     def seconds(self, work: Callable[[], object]) -> float:
@@ -118,9 +119,9 @@ class _Clock:
 def matmul_rate(model: Any, clock: _Clock) -> float:
     """FLOP per second of (1024, n) @ (n, n), n the width of the model's hidden states, in its dtype: the best of 5."""
     first = next(p for p in model.parameters() if p.ndim == 2)
-    rows, width = (16384 if first.is_cuda else 1024), first.shape[1]
-    x = torch.randn(rows, width, dtype=first.dtype, device=first.device)
-    weight = torch.randn(4 * width, width, dtype=first.dtype, device=first.device)
+    rows, width = (16384 if clock.device.type == "cuda" else 1024), first.shape[1]
+    x = torch.randn(rows, width, dtype=first.dtype, device=clock.device)
+    weight = torch.randn(4 * width, width, dtype=first.dtype, device=clock.device)
     linear(x, weight)
     seconds: float = min(clock.seconds(lambda: linear(x, weight)) for _ in range(5))
     return float(8 * rows * width * width) / seconds

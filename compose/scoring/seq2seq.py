@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..device import input_device
 from ..examples import Examples
 from ..mixed_factors import Stack
 from .generation import greedy
@@ -78,7 +79,7 @@ class Seq2SeqScorer(PopulationScorer):
     def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], LabelPlaces]:
         """What the model is given for the examples of `group`, and their labels' places; made once."""
         if group not in self._batches:
-            device, pad = self._model.device, pad_token(self._tokenizer)
+            device, pad = input_device(self._model), pad_token(self._tokenizer)
             with torch.inference_mode(False):  # kept, and gradients may go through what is made of it
                 inputs = pad_rows([self._inputs[i] for i in group], value=pad, device=device)
                 # right padding of the labels needs no mask: a decoder position never sees the ones after it
@@ -94,7 +95,7 @@ class Seq2SeqScorer(PopulationScorer):
 
     def _texts(self, group: Sequence[int], candidates: int) -> list[str]:
         pad = pad_token(self._tokenizer)
-        inputs = pad_rows([self._inputs[i] for i in group], value=pad, device=self._model.device)
+        inputs = pad_rows([self._inputs[i] for i in group], value=pad, device=input_device(self._model))
         generated = self._model.generate(
             input_ids=inputs.ids.repeat(candidates, 1),
             attention_mask=inputs.mask.repeat(candidates, 1),

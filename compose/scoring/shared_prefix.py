@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from ..device import input_device
 from .output_layer import output_only_at
 
 LEAST_SAVED = 64
@@ -49,7 +50,7 @@ class SharedPrefix:
         """Arguments that make the model go on after the prefix: its keys and values for `rows` rows of each candidate.
         `turn` says which mixes are attached."""
         if self._held is None or self._held[0] != turn:
-            ids = torch.tensor([self.tokens], device=self._model.device).repeat(candidates, 1)
+            ids = torch.tensor([self.tokens], device=input_device(self._model)).repeat(candidates, 1)
             cache = DynamicCache(config=self._model.config)
             with output_only_at(self._model, ids.new_zeros(1)):
                 self._model(input_ids=ids, past_key_values=cache, use_cache=True)
