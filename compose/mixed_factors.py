@@ -54,6 +54,12 @@ class Stack(Protocol):
     @property
     def module_shapes(self) -> Mapping[str, tuple[int, int]]: ...
 
+    @property
+    def device(self) -> torch.device | None:
+        """The one device on which rows that lie there are mixed without asking anything back of it; None where the host
+        has a part in it, or several devices."""
+        ...
+
     def mix(self, weights: Tensor) -> dict[str, MixedFactors]:
         """K mixes from weight rows (K, N); `BadWeights` when a row has another length or a weight is not finite."""
         ...

@@ -34,6 +34,10 @@ class _ShardedStack:
         return self.parts[0].params
 
     @property
+    def device(self) -> None:
+        return None
+
+    @property
     def names(self) -> tuple[str, ...]:
         return self.parts[0].names
 

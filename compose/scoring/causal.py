@@ -29,7 +29,8 @@ from .generation import greedy
 from .label_places import LabelPlaces, label_places
 from .last_layer import LastLayer
 from .output_layer import output_only_at, wanted_logits
-from .population import Population, PopulationScorer
+from .population import Population
+from .population_scorer import PopulationScorer
 from .shared_prefix import SharedPrefix
 from .tokens import Padded, check_tokens, encode_continuation, encode_output, open_ended, pad_rows, pad_token
 
@@ -84,6 +85,7 @@ class CausalScorer(PopulationScorer):
         if len(self._prefix):  # its states are copied, which no gradient goes through
             self._prefix.forget()
             self._batches.clear()
+            self._population.forget_graphs()
         return super().losses_and_gradients(weights)
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:

@@ -85,7 +85,7 @@ def measure(
                 times[size].append(float("inf"))
     speeds = {size: population / median(found) for size, found in times.items()}
     best = crowd.token_budget = max(sizes, key=lambda size: speeds[size])
-    with FlopCounterMode(display=False) as counter:
+    with crowd.launched_one_by_one(), FlopCounterMode(display=False) as counter:
         scorer.example_losses(rows)
     flop = counter.get_total_flops() / population
     return Measured(
@@ -135,6 +135,7 @@ def _split(scorer: Any, rows: Any, clock: _Clock) -> dict[str, float]:
     crowd.stack = _TimedStack(whole, clock, parts)
     try:
         with ExitStack() as stack:
+            stack.enter_context(crowd.launched_one_by_one())
             stack.enter_context(_timed(crowd.model, "forward", parts, clock))
             if (head := output_layer(crowd.model)) is not None:
                 stack.enter_context(_timed(head, "output layer", parts, clock))
@@ -178,6 +179,10 @@ class _TimedStack:
     @property
     def params(self) -> Mapping[str, object]:
         return self.inner.params
+
+    @property
+    def device(self) -> torch.device | None:
+        return self.inner.device
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ from ..mixed_factors import Stack
 from .generation import greedy
 from .label_places import LabelPlaces, label_places
 from .output_layer import output_only_at, wanted_logits
-from .population import Population, PopulationScorer
+from .population import Population
+from .population_scorer import PopulationScorer
 from .tokens import attention_mask, check_tokens, encode_continuation, encode_output, pad_rows, pad_token
 
 
