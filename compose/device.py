@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -68,14 +70,38 @@ def has_bfloat16(device: str) -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-DTYPES = ("float32", "bfloat16", "auto")
+TF32 = "tf32"
+"""Weights and sums in float32, products of matrices by a GPU's units that read 10 bits of the mantissa."""
+
+DTYPES = ("float32", TF32, "bfloat16", "auto")
+
+
+def has_tf32(device: str) -> bool:
+    """Whether `device` is a GPU with such units (NVIDIA's since Ampere)."""
+    gpu = torch.cuda.is_available() and (device == AUTO or torch.device(device).type == "cuda")
+    return gpu and torch.cuda.get_device_capability(None if device == AUTO else device)[0] >= 8
+
+
+@contextmanager
+def products(*, tf32: bool) -> Iterator[None]:
+    """While open, float32 products may be taken in TF32, or may not. The setting is the process's, and is put back."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def scoring_dtype(wanted: str, device: str) -> str:
     """The number format to score in: `auto` is bfloat16 where `device` computes in it, else float32. `BaseModelError`
-    for another name."""
+    for another name, and for tf32 on a device without it."""
     if wanted not in DTYPES:
         raise BaseModelError(f"there is no dtype {wanted!r} to score in", remedy=f"use --dtype {' or '.join(DTYPES)}")
+    if wanted == TF32 and not has_tf32(device):
+        raise BaseModelError(
+            f"{device} has no TF32 arithmetic", remedy="use --dtype float32, or --device cuda with a GPU that has it"
+        )
     if wanted != "auto":
         return wanted
     return "bfloat16" if has_bfloat16(device) else "float32"

@@ -47,12 +47,13 @@ class CausalScorer(PopulationScorer):
         examples: Examples,
         stack: Stack,
         token_budget: int | None = None,
+        tf32: bool = False,
         max_new_tokens: int | None = None,
         ends: bool = True,
         base_name: str = "the base model",
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
-        self._population = Population(model, stack, token_budget=token_budget, base_name=base_name)
+        self._population = Population(model, stack, token_budget=token_budget, tf32=tf32, base_name=base_name)
         self._prompts = [_prompt(tokenizer, example.input, number) for number, example in enumerate(examples, 1)]
         self._labels = [encode_output(tokenizer, example.output) for example in examples]
         if not ends:

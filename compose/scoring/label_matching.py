@@ -39,11 +39,12 @@ class LabelMatchingScorer(PopulationScorer):
         temperature: float = 20.0,
         max_length: int = 56,
         token_budget: int | None = None,
+        tf32: bool = False,
         base_name: str = "the base model",
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
         self._temperature, self._max_length = temperature, max_length
-        self._population = Population(model, stack, token_budget=token_budget, base_name=base_name)
+        self._population = Population(model, stack, token_budget=token_budget, tf32=tf32, base_name=base_name)
         texts = dict(labels) if labels is not None else default_labels(examples)
         self._names = tuple(texts)
         self._targets = _targets(examples, self._names)

@@ -22,7 +22,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..adapter import LoraAdapter
-from ..device import AUTO, check_device, device_of
+from ..device import AUTO, TF32, check_device, device_of
 from ..errors import BaseModelError
 from ..examples import Examples
 from ..sharded_stack import stack_by_device
@@ -32,7 +32,13 @@ from .protocol import Scorer
 from .seq2seq import Seq2SeqScorer
 
 Kind = Literal["seq2seq", "causal", "encoder"]
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    TF32: torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 _LOADERS: dict[Kind, Any] = {"seq2seq": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM, "encoder": AutoModel}
 _UNUSED = ("pooler.",)
@@ -41,12 +47,14 @@ _UNUSED = ("pooler.",)
 
 @dataclass(frozen=True)
 class LoadedBase:
-    """A frozen base model in eval mode with its tokenizer. `name` is for messages."""
+    """A frozen base model in eval mode with its tokenizer. `name` is for messages; `tf32`: its float32 products may be
+    taken in TF32."""
 
     model: Any
     tokenizer: Any
     kind: Kind
     name: str
+    tf32: bool = False
 
 
 def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -> LoadedBase:
@@ -94,7 +102,7 @@ def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -
     if device != AUTO and not getattr(model, "is_quantized", False):  # those lie where they were loaded
         model.to(device)
     model.eval().requires_grad_(False)
-    return LoadedBase(model=model, tokenizer=tokenizer, kind=kind, name=directory.name)
+    return LoadedBase(model=model, tokenizer=tokenizer, kind=kind, name=directory.name, tf32=dtype == TF32)
 
 
 def kind_of(config: Any) -> Kind:
@@ -144,6 +152,7 @@ def make_scorer(
         "examples": examples,
         "stack": stack,
         "token_budget": token_budget,
+        "tf32": base.tf32,
         "base_name": base.name,
     }
     if base.kind == "encoder":

@@ -21,7 +21,7 @@ from torch.nn.functional import linear
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..adapter import LoraAdapter
-from ..device import input_device
+from ..device import input_device, products
 from ..examples import Examples
 from ..methods import MergeMethod
 from ..mixed_factors import MixedFactors, Stack
@@ -94,7 +94,7 @@ def measure(
         split=_split(scorer, rows, clock),
         flop_per_candidate=flop,
         flop_per_second=flop * speeds[best],
-        matmul_rate=matmul_rate(base.model, clock),
+        matmul_rate=matmul_rate(base, clock),
         memory_bytes=_peak_memory(device),
         best_chunk=best,
         by_chunk=speeds,
@@ -116,14 +116,16 @@ class _Clock:
         return self.now() - start
 
 
-def matmul_rate(model: Any, clock: _Clock) -> float:
-    """FLOP per second of (1024, n) @ (n, n), n the width of the model's hidden states, in its dtype: the best of 5."""
-    first = next(p for p in model.parameters() if p.ndim == 2)
+def matmul_rate(base: LoadedBase, clock: _Clock) -> float:
+    """FLOP per second of (1024, n) @ (n, 4 n), n the width of the base's hidden states, in its number format: the best
+    of 5. On a GPU of 16384 rows."""
+    first = next(p for p in base.model.parameters() if p.ndim == 2)
     rows, width = (16384 if clock.device.type == "cuda" else 1024), first.shape[1]
     x = torch.randn(rows, width, dtype=first.dtype, device=clock.device)
     weight = torch.randn(4 * width, width, dtype=first.dtype, device=clock.device)
     linear(x, weight)
-    seconds: float = min(clock.seconds(lambda: linear(x, weight)) for _ in range(5))
+    with products(tf32=base.tf32):
+        seconds: float = min(clock.seconds(lambda: linear(x, weight)) for _ in range(5))
     return float(8 * rows * width * width) / seconds
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..batched_model import BatchedModel
-from ..device import compute_devices
+from ..device import compute_devices, products
 from ..errors import BaseModelError
 from ..lower_layers import LowerLayers, repeat_rows
 from ..mixed_factors import Stack, checked_weights
@@ -40,11 +40,13 @@ Share = tuple[int, int]
 class Population:
     """A base model and a stack of adapters, ready to run K mixes at once."""
 
-    def __init__(self, model: nn.Module, stack: Stack, *, token_budget: int | None = None, base_name: str) -> None:
+    def __init__(
+        self, model: nn.Module, stack: Stack, *, token_budget: int | None = None, tf32: bool = False, base_name: str
+    ) -> None:
         self.model = model
         self.stack = stack
         self.token_budget = token_budget or default_token_budget(model)
-        self.base_name = base_name
+        self.base_name, self.tf32 = base_name, tf32
         self.share: Share = (0, 1)
         self._batched = BatchedModel(model, stack.module_shapes, base_name=base_name)
         self.lower = LowerLayers(model, stack.module_shapes)
@@ -211,7 +213,7 @@ class Population:
             with self._batched.mixed(self.stack.mix(rows), candidates=candidates):
                 return [work(group, candidates) for group in mine]
 
-        with torch.inference_mode():
+        with torch.inference_mode(), products(tf32=self.tf32):
             if graphs is None:
                 found = forwards(part if self.stack.device is None else on_device(part, self.stack.device))
             else:

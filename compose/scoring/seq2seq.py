@@ -37,12 +37,13 @@ class Seq2SeqScorer(PopulationScorer):
         examples: Examples,
         stack: Stack,
         token_budget: int | None = None,
+        tf32: bool = False,
         max_new_tokens: int | None = None,
         ends: bool = True,
         base_name: str = "the base model",
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
-        self._population = Population(model, stack, token_budget=token_budget, base_name=base_name)
+        self._population = Population(model, stack, token_budget=token_budget, tf32=tf32, base_name=base_name)
         self._inputs = [list(tokenizer(example.input).input_ids) for example in examples]
         self._labels = [encode_output(tokenizer, example.output) for example in examples]
         if not ends:

@@ -119,3 +119,16 @@ def test_without_bitsandbytes_a_base_in_8_bit_is_refused_with_the_extra(
     with pytest.raises(BaseModelError, match="8 or 4 bit") as caught:
         load_base(folder)
     assert "mixhub[gpu]" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("tf32", "high"), ("float32", "highest")])
+def test_a_base_in_tf32_has_float32_weights_and_is_scored_with_coarser_products(
+    family: Any, examples: Examples, tmp_path: Path, dtype: str, precision: str
+) -> None:
+    base = load_base(save(family, tmp_path), dtype=dtype)
+    assert {p.dtype for p in base.model.parameters()} == {torch.float32}
+    scorer = make_scorer(base, examples=examples, adapters=family.adapters(base.model, scalings=(2.0,)))
+    seen = []
+    base.model.register_forward_hook(lambda *_: seen.append(torch.get_float32_matmul_precision()))
+    scorer.example_losses(np.array([[0.3, -0.5, 1.0]]))
+    assert seen and set(seen) == {precision} and torch.get_float32_matmul_precision() == "highest"
