@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .chunks import out_of_memory
+
 MOST = 8
 """Graphs that are kept; a search uses a population size or two, each with the last, smaller chunk."""
 
@@ -37,8 +39,8 @@ class _Captured:
 
 
 class ForwardGraphs:
-    """Graphs by shape, the least recently used dropped first. A failed capture ends them for good: everything is then
-    computed as usual, which is said once."""
+    """Graphs by shape, the least recently used dropped first. A failed capture ends them for good, but for
+    one that had no memory: everything is then computed as usual, which is said once."""
 
     def __init__(self, capture: Capture, *, device: torch.device, most: int = MOST) -> None:
         self._capture, self._device, self._most = capture, device, most
@@ -78,8 +80,10 @@ class ForwardGraphs:
         try:
             return _Captured(buffer, self._capture(lambda: forwards(buffer)))
         except Exception as error:  # whatever a kernel does that cannot be captured; launched by itself it may run
-            self.failed = True
             self.clear()
+            if out_of_memory(error) or (isinstance(error.__context__, Exception) and out_of_memory(error.__context__)):
+                raise torch.OutOfMemoryError(str(error)) from error  # a smaller chunk may have room
+            self.failed = True
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             warnings.warn(f"scoring without CUDA graphs, which this model does not allow: {reason}", stacklevel=2)
             return None
@@ -102,7 +106,9 @@ class CudaCapture:
         with torch.cuda.device(self._device):
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
+            # its own stream, as torch's is the first device's; other threads may use the device meanwhile
+            stream, mode = torch.cuda.Stream(self._device), "thread_local"  # type: ignore[no-untyped-call]
+            with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode=mode):
                 results = work()
 
         def replay() -> list[Tensor]:

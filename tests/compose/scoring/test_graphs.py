@@ -161,6 +161,26 @@ def test_out_of_memory_forgets_the_graphs_and_goes_on_with_smaller_chunks(
     assert graphed.token_budget < 64
 
 
+def test_a_capture_without_memory_makes_smaller_chunks_and_is_tried_again(families: Any, examples: Examples) -> None:
+    captures = Captures()
+    refused: list[str] = []
+
+    def capture(work: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
+        if len(refused) < 2:
+            refused.append("once more")
+            try:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            finally:
+                raise RuntimeError("capture ended by an earlier error")  # as torch's context manager does
+        return captures(work)
+
+    graphed, plain = scorers(families["llama"], examples, capture, token_budget=64)
+    for _ in range(4):
+        found = graphed.example_losses(WEIGHTS)
+        np.testing.assert_allclose(found, plain.example_losses(WEIGHTS), rtol=0, atol=1e-9)
+    assert graphed.token_budget == 16 and captures.made and not graphed._population.graphs.failed
+
+
 def test_gradients_and_texts_are_made_without_graphs_and_do_not_spoil_them(families: Any) -> None:
     captures = Captures()
     graphed, plain = scorers(families["llama"], INSTRUCTED, captures)
