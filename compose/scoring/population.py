@@ -110,7 +110,9 @@ class Population:
             return self._differentiated(weights, lengths, work, pad, self._gradients)
         found = list(self._chunks(weights, lengths, work, pad, shared, graphs=self.graphs))
         whole = np.full((len(weights), len(lengths)), np.nan)
-        values = torch.cat([results for _, _, results in found]).double().cpu().numpy() if found else np.empty(0)
+        if not found:  # none of the forwards is of this share
+            return whole
+        values = torch.cat([results for _, _, results in found]).double().cpu().numpy()
         sizes = [len(rows) * len(group) for rows, group, _ in found]
         for (rows, group, _), part in zip(found, np.split(values, np.cumsum(sizes)[:-1]), strict=True):
             whole[rows.start : rows.stop, list(group)] = part.reshape(len(rows), len(group))
@@ -207,6 +209,8 @@ class Population:
         )
         which, of = self.share
         mine = [group for group in groups if next(numbers) % of == which]
+        if not mine:
+            return []
 
         def forwards(rows: Tensor) -> list[T]:
             self.turn += 1
