@@ -24,6 +24,8 @@ CONFIDENCE = 0.9
 """The share of resamples in which something must be ahead of the base, to be evidence of a gain; also Scheffé's."""
 MORE_LIKELY = 0.5
 """The same for what can do little harm."""
+BOLDER = 0.75
+"""The same for a bold mix to be kept in place of a cautious one that is a gain already."""
 RESAMPLES = 2000
 INTERVAL = (5, 95)
 """In percent: the ends of a 90 % interval."""
@@ -64,8 +66,8 @@ def decide(
     bare model, `hopeful` the mixes with a hopeful estimate and how many weights were searched for each.
 
     To count as a gain, a finalist must be ahead of the base in `CONFIDENCE` of the resamples, one of the `safe` ones,
-    which are never far from the base, in `MORE_LIKELY`. The best mix that is a gain is kept, unless something simpler
-    that is one is ahead of that mix in `CONFIDENCE` of the resamples. Without such a mix the best of the simpler ones
+    which are never far from the base, in `MORE_LIKELY`. The first of the mixes that is a gain is kept, or a later, bolder
+    one that is ahead of it in `BOLDER`, unless something simpler is a gain and ahead of that mix in `CONFIDENCE`. Without such a mix the best of the simpler ones
     is kept that is a gain, without that the base. A hopeful mix must besides be ahead of the base by more than
     Scheffé's bound at `CONFIDENCE`, and of the simpler one, once that much is known, at `MORE_LIKELY`.
     """
@@ -92,8 +94,8 @@ def decide(
     simpler = min((name for name in proven if name not in mixes), key=lambda name: means[name], default=base)
     kept = simpler
     for name in mixes:
-        surely = kept not in mixes or (means[name] < means[kept] and ahead(name, kept) >= CONFIDENCE)
-        if name in proven and surely and beyond_chance(name, simpler, MORE_LIKELY):
+        bolder = kept not in mixes or (means[name] < means[kept] and ahead(name, kept) >= BOLDER)
+        if name in proven and bolder and beyond_chance(name, simpler, MORE_LIKELY):
             kept = name
     if kept != simpler and ahead(simpler, kept) >= CONFIDENCE:
         kept = simpler

@@ -16,7 +16,7 @@ from .adapter import LoraAdapter
 from .methods import MergeMethod
 from .mixed_factors import MixedFactors, Stack, checked_weights
 from .module_groups import ModuleGroups, column_names
-from .stack import stack_adapters
+from .sharded_stack import stack_by_device
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class _GroupedStack:
     def params(self) -> Mapping[str, object]:
         return self.stacks[0].params
 
+    @property
+    def device(self) -> torch.device | None:
+        found = {stack.device for stack in self.stacks}
+        return found.pop() if len(found) == 1 else None
+
     def mix(self, weights: Tensor) -> dict[str, MixedFactors]:
         weights = checked_weights(weights, self.names)
         mixes: dict[str, MixedFactors] = {}
@@ -46,18 +51,19 @@ class _GroupedStack:
 def stack_by_groups(
     adapters: Sequence[LoraAdapter],
     groups: ModuleGroups,
+    devices: Mapping[str, torch.device] | None = None,
     *,
     method: str = "lorahub",
     params: Mapping[str, object] | None = None,
     dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
 ) -> Stack:
-    """As `stack_adapters`, for weight rows (K, N * G). Errors: its own; `SearchError` for a module in no group."""
+    """As `stack_by_device` (without `devices` all on the CPU), for weight rows (K, N * G). Errors: its own;
+    `SearchError` for a module in no group."""
     paths = list(dict.fromkeys(path for adapter in adapters for path in adapter.modules))
     stacks = tuple(
-        stack_adapters(
-            [_part(adapter, set(members)) for adapter in adapters], method=method, params=params, dtype=dtype,
-            device=device,
+        stack_by_device(
+            [_part(adapter, set(members)) for adapter in adapters], devices or {}, method=method, params=params,
+            dtype=dtype,
         )
         for members in groups.parts(paths)
     )  # fmt: skip

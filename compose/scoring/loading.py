@@ -22,19 +22,25 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..adapter import LoraAdapter
-from ..device import AUTO, check_device
+from ..device import AUTO, TF32, check_device, device_of
 from ..errors import BaseModelError
 from ..examples import Examples
 from ..grouped_stack import stack_by_groups
 from ..module_groups import ModuleGroups
-from ..stack import stack_adapters
+from ..sharded_stack import stack_by_device
 from .causal import CausalScorer
 from .label_matching import LabelMatchingScorer
 from .protocol import Scorer
 from .seq2seq import Seq2SeqScorer
 
 Kind = Literal["seq2seq", "causal", "encoder"]
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    TF32: torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 _LOADERS: dict[Kind, Any] = {"seq2seq": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM, "encoder": AutoModel}
 _UNUSED = ("pooler.",)
@@ -43,12 +49,14 @@ _UNUSED = ("pooler.",)
 
 @dataclass(frozen=True)
 class LoadedBase:
-    """A frozen base model in eval mode with its tokenizer. `name` is for messages."""
+    """A frozen base model in eval mode with its tokenizer. `name` is for messages; `tf32`: its float32 products may be
+    taken in TF32."""
 
     model: Any
     tokenizer: Any
     kind: Kind
     name: str
+    tf32: bool = False
 
 
 def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -> LoadedBase:
@@ -96,7 +104,7 @@ def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -
     if device != AUTO and not getattr(model, "is_quantized", False):  # those lie where they were loaded
         model.to(device)
     model.eval().requires_grad_(False)
-    return LoadedBase(model=model, tokenizer=tokenizer, kind=kind, name=directory.name)
+    return LoadedBase(model=model, tokenizer=tokenizer, kind=kind, name=directory.name, tf32=dtype == TF32)
 
 
 def kind_of(config: Any) -> Kind:
@@ -143,15 +151,26 @@ def make_scorer(
     first = next(iter(base.model.parameters()))
     # low-precision bases: the adapters stay float32 and their products are rounded to the base's dtype once
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
-    mixing: dict[str, Any] = {"method": method, "params": params, "dtype": dtype, "device": base.model.device}
-    stack = stack_by_groups(adapters, groups, **mixing) if groups else stack_adapters(adapters, **mixing)
+    mixing: dict[str, Any] = {"method": method, "params": params, "dtype": dtype}
+    devices = _devices(base.model, adapters)
+    stack = (
+        stack_by_groups(adapters, groups, devices, **mixing) if groups else stack_by_device(adapters, devices, **mixing)
+    )
     shared: dict[str, Any] = {
         "examples": examples,
         "stack": stack,
         "token_budget": token_budget,
+        "tf32": base.tf32,
         "base_name": base.name,
     }
     if base.kind == "encoder":
         return LabelMatchingScorer(base.model, base.tokenizer, labels=labels, **shared)
     scorer = Seq2SeqScorer if base.kind == "seq2seq" else CausalScorer
     return scorer(base.model, base.tokenizer, max_new_tokens=max_new_tokens, ends=ends, **shared)
+
+
+def _devices(model: Any, adapters: Sequence[LoraAdapter]) -> dict[str, torch.device]:
+    """Where the adapted modules compute, of those that the base has."""
+    modules = dict(model.named_modules())
+    paths = dict.fromkeys(path for adapter in adapters for path in adapter.modules)
+    return {path: device_of(modules[path]) for path in paths if path in modules}

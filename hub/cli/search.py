@@ -125,7 +125,7 @@ def search(
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ..., or auto: over all of them.")] = "cpu",
     dtype: Annotated[
-        str, typer.Option(help="Search in float32, bfloat16, or auto: bfloat16 where the device has it.")
+        str, typer.Option(help="Search in float32, tf32 (GPU), bfloat16, or auto: bfloat16 where the device has it.")
     ] = "float32",
     chunk_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens per forward; mixhub bench says what is best.")
