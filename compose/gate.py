@@ -66,10 +66,11 @@ def decide(
     bare model, `hopeful` the mixes with a hopeful estimate and how many weights were searched for each.
 
     To count as a gain, a finalist must be ahead of the base in `CONFIDENCE` of the resamples, one of the `safe` ones,
-    which are never far from the base, in `MORE_LIKELY`. The first of the mixes that is a gain is kept, or a later, bolder
-    one that is ahead of it in `BOLDER`, unless something simpler is a gain and ahead of that mix in `CONFIDENCE`. Without such a mix the best of the simpler ones
-    is kept that is a gain, without that the base. A hopeful mix must besides be ahead of the base by more than
-    Scheffé's bound at `CONFIDENCE`, and of the simpler one, once that much is known, at `MORE_LIKELY`.
+    which are never far from the base, in `MORE_LIKELY`. The first of the mixes that is a gain is kept, or a later,
+    bolder one that is ahead of it in `BOLDER`, unless something simpler is a gain too and is ahead of that mix in
+    `CONFIDENCE`. Without such a mix the best of the simpler ones is kept that is a gain, without that the base. A
+    hopeful mix must besides be ahead of the base by more than Scheffé's bound at `CONFIDENCE`, and of the simpler one,
+    once that much is known, at `MORE_LIKELY`.
     """
     count = len(held_out[base])
     drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
