@@ -187,7 +187,7 @@ def test_a_tied_ledger_is_a_view_of_the_one_behind() -> None:
     assert first == again == tied.find(np.array([0.5, 0.25])) and first.weights == (0.5, 0.25)
     assert tied.trials == [first] and (tied.left, behind.left) == (4, 7)
     assert tied.untied(first).weights == (0.5, 0.5, 0.25, 0.25) and tied.find(np.array([0.5, 0.5])) is None
-    alone = Objective(mean_over_examples, l1=0.1, prior=1).penalty_gradient(np.array([0.5, 0.25]), 12)
+    alone = Objective(mean_over_examples, l1=0.1, prior=Prior(1.0)).penalty_gradient(np.array([0.5, 0.25]), 12)
     np.testing.assert_allclose(tied.penalty_gradient(np.array([0.5, 0.25])), alone)
     tied.searched = (1,)
     assert behind.searched == (1,)

@@ -7,7 +7,9 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from zlib import crc32
 
 import httpx2
 import pytest
@@ -18,18 +20,20 @@ from compose import load_adapter, merge
 
 
 @pytest.fixture
-def pushed(ann: Any, write_lora: Callable[..., Path], tiny_t5: Path) -> dict[str, Path]:
+def pushed(ann: Any, write_lora: Callable[..., Path], other_base: Callable[..., Path]) -> dict[str, Path]:
     """A base and two adapters of ann's, pushed with the real client; the adapters name the base by its repo."""
-    return push(ann, write_lora, tiny_t5)
+    return push(ann, write_lora, other_base)
 
 
-def push(ann: Any, write_lora: Callable[..., Path], tiny_t5: Path) -> dict[str, Path]:
+def push(ann: Any, write_lora: Callable[..., Path], other_base: Callable[..., Path]) -> dict[str, Path]:
     base = f"{ann.name}/tiny-t5"
+    seed = crc32(ann.name.encode())  # no other test on this server has the same base or the same adapters
     ann.api.create_repo(base)
-    ann.api.upload_folder(repo_id=base, folder_path=tiny_t5)
     folders = {}
-    for seed, name in enumerate(("a", "b")):
-        folder = write_lora(name, seed=seed, base_model_name_or_path=base, card="---\nlicense: mit\n---\n")
+    with TemporaryDirectory() as written:
+        ann.api.upload_folder(repo_id=base, folder_path=other_base(Path(written), seed=seed))
+    for number, name in enumerate(("a", "b"), start=1):
+        folder = write_lora(name, seed=seed + number, base_model_name_or_path=base, card="---\nlicense: mit\n---\n")
         ann.api.create_repo(f"{ann.name}/{name}", private=name == "b")
         ann.api.upload_folder(repo_id=f"{ann.name}/{name}", folder_path=folder)
         folders[f"{ann.name}/{name}"] = folder
@@ -88,12 +92,12 @@ def test_bad_plans_are_refused_in_words(ann: Any, pushed: dict[str, Path]) -> No
 
 
 def test_all_that_is_known_about_an_adapter_and_nothing_that_is_private(
-    serve_with: Callable[..., Any], write_lora: Callable[..., Path], tiny_t5: Path
+    serve_with: Callable[..., Any], write_lora: Callable[..., Path], other_base: Callable[..., Path]
 ) -> None:
     """a is public, b and the base are private, as is one mix of both. On a server where the base has no other name."""
     own = serve_with()
     ann, bob = own.user(), own.user()
-    a, b = push(ann, write_lora, tiny_t5)
+    a, b = push(ann, write_lora, other_base)
     ann.api.update_repo_settings(f"{ann.name}/tiny-t5", private=True)
     parts = [{"address": a, "weight": 0.6}, {"address": b, "weight": -0.3}]
     assert call(ann, "POST", "/compositions", {"into": f"{ann.name}/secret", "parts": parts}).status_code == 201

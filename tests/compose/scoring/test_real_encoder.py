@@ -51,4 +51,4 @@ def test_a_search_over_real_adapters_finds_the_one_of_the_task() -> None:
     )
     result = search(adapters, scorer, budget=20)
     assert result.baselines is not None and result.baselines.best_single_name == "trec"
-    assert result.loss <= result.baselines.best_single.loss < result.baselines.base.loss
+    assert result.loss < result.baselines.base.loss / 2 and max(result.weights) == result.weights[names.index("trec")]

@@ -45,7 +45,8 @@ def three(home: Home, write_lora: Write, tiny_t5: Path) -> None:
 def searched(
     home: Home, few_shot: Path, *, into: str = "", on_batch: Callable[[Progress], None] | None = None, **options: Any
 ) -> SearchDone:
-    own = {"budget": 24, "optimizer": "Cobyla", "groups": "layers:2"}
+    fitted = options.get("optimizer", "Cobyla") in ("fit", None)
+    own = {"budget": 24, "optimizer": "Cobyla", "groups": "layers:2", "gate": fitted}  # random adapters are no gain
     plan = new_plan(
         home, [at(name) for name in NAMES], few_shot, into=at(into) if into else None,
         options=SearchOptions(**{**own, **options}),

@@ -141,7 +141,7 @@ def test_a_search_by_groups_is_published_with_weights_by_globs_and_verified(
     ns = {"home": "homeg5", "server": "serverg2"}[place]  # decides the random base: one where the groups differ
     published(ns)
     words = ["search", f"{ns}/a", f"{ns}/b", "--examples", few_shot, "--budget", "26", "--as", f"{ns}/by-groups"]
-    ran = mixhub(*words, "--optimizer", "Cobyla", "--method", "lorahub", "--groups", "layers:2", "--json")
+    ran = mixhub(*words, "--optimizer", "Cobyla", "--method", "lorahub", "--groups", "layers:2", "--no-gate", "--json")
     assert ran.code == 0 and ran.json["groups"] == ["encoder layer 0", "decoder layer 0"], ran.err
     mixhub("pull", f"{ns}/by-groups", tmp_path / "found")
     parents = json.loads((tmp_path / "found" / "mixhub_recipe.json").read_text())["parents"]
