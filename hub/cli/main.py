@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from importlib.metadata import version
@@ -89,6 +90,7 @@ def run() -> None:
     """Entry point: exit code 1 when something failed, 2 when it was asked for wrongly, 130 on Ctrl-C."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the bars of transformers would cut through ours
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a Ray that --ray starts reports to nobody
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that nobody asked for
     try:
         _run_app()
     except _USAGE_ERRORS as error:
