@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nevergrad as ng
 import numpy as np
@@ -25,6 +25,9 @@ from nevergrad.common.errors import FinishedUnderlyingOptimizerWarning
 from numpy.typing import NDArray
 
 from .errors import SearchError
+
+if TYPE_CHECKING:
+    from .method_space import MethodSpace, Range
 
 HARMLESS = re.compile(
     r"COBYLA: Invalid (RHOEND|MAXFUN)"  # nevergrad passes no final radius; scipy then takes its own
@@ -59,6 +62,7 @@ class Asker:
     """One optimizer over `len(start)` numbers within `bounds`, started at `start`.
 
     `first_step` is the size of its first moves, in weight; by default nevergrad's, a sixth of the range.
+    `methods`: over the method and its searched options as well, from `method`; a point is then such a row.
     `budget` and `workers` are hints to the optimizer; the caller counts. Error: `SearchError` for a name that nevergrad
     does not have, or an optimizer that does not work here (a missing package, no parallel evaluations).
     """
@@ -73,14 +77,18 @@ class Asker:
         workers: int,
         seed: int,
         first_step: float | None = None,
+        methods: MethodSpace | None = None,
+        method: str | None = None,
     ) -> None:
         check_optimizer(optimizer, workers=workers)
         self.name = optimizer
         self.finished = False
         self._asked: list[Any] = []
-        parameter = ng.p.Array(init=np.asarray(start, dtype=float), lower=bounds[0], upper=bounds[1])
+        weights = ng.p.Array(init=np.asarray(start, dtype=float), lower=bounds[0], upper=bounds[1])
         if first_step is not None:
-            parameter.set_mutation(sigma=first_step)
+            weights.set_mutation(sigma=first_step)
+        self._methods = methods
+        parameter = weights if methods is None else _mixed_space(weights, methods, method)
         parameter.random_state = np.random.RandomState(seed)
         with self._guarded():
             self._optimizer: Any = ng.optimizers.registry[optimizer](
@@ -101,7 +109,7 @@ class Asker:
             raise SearchError(f"ask() before the {len(self._asked)} points of the last one were told")
         with self._guarded():
             self._asked = [self._optimizer.ask() for _ in range(count)]
-        return np.array([candidate.value for candidate in self._asked], dtype=np.float64)
+        return np.array([self._row(candidate.value) for candidate in self._asked], dtype=np.float64)
 
     def tell(self, values: Sequence[float]) -> None:
         """The objective values of the points of the last `ask`, in that order."""
@@ -124,6 +132,12 @@ class Asker:
             thread.stop()
             thread.join(timeout=5)
         self._optimizer = None
+
+    def _row(self, value: Any) -> Any:
+        if self._methods is None:
+            return value
+        way = value["way"]
+        return [*value["weights"], way["number"], *(way.get(name, 0.0) for name in self._methods.searched)]
 
     def _settle(self) -> None:
         """Wait for a library function's answer, so that its warnings come while they are looked for. Only a moment:
@@ -149,6 +163,26 @@ class Asker:
                 self.finished = True
             elif not HARMLESS.search(str(warning.message)):
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _mixed_space(weights: Any, methods: MethodSpace, method: str | None) -> Any:
+    """Weights, and one of the methods with what is searched of its options; it begins at `method`.
+
+    The choice takes the largest of its numbers (`deterministic`) instead of drawing by them: the same point is then
+    always the same candidate, which is better with every optimizer that was tried.
+    """
+    ways = [
+        ng.p.Dict(number=number, **{name: _scalar(one) for name, one in choice.ranges.items()})
+        for number, choice in enumerate(methods.choices)
+    ]
+    way = ng.p.Choice(ways, deterministic=True)
+    way.value = ways[methods.names.index(method or methods.plain.method)].value
+    return ng.p.Dict(weights=weights, way=way)
+
+
+def _scalar(one: Range) -> Any:
+    scalar = ng.p.Scalar(init=one.start, lower=one.low, upper=one.high)
+    return scalar.set_integer_casting() if one.whole else scalar
 
 
 def _threads_of(optimizer: Any) -> list[Any]:

@@ -28,12 +28,15 @@ from .errors import SearchError
 from .fitted_run import STRENGTH, FittedRun
 from .judged_run import JudgedRun
 from .lorahub_preset import PresetRun
+from .mixed_settings import ONE_AT_A_TIME, check_methods, check_scorable, mixed_optimizer
 from .nevergrad_run import NevergradRun
 from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
 from .trials import Ledger, Progress, SearchResult, Trial
 
 if TYPE_CHECKING:
     from .adapter import LoraAdapter
+    from .method_space import MethodSpace
+    from .methods.params import Value
     from .scoring.protocol import Scorer
 
 DEFAULT_BUDGET = 40
@@ -57,6 +60,7 @@ def search(
     bounds: tuple[float, float] | None = None,
     l1: float | None = None,
     simplex: bool = False,
+    methods: MethodSpace | None = None,
     replay: Sequence[Trial] = (),
     on_trial: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -67,6 +71,7 @@ def search(
     bounds     of every weight: by default 0 to 1.5 for fit and adam, -1.5 to 1.5 for the others.
     l1         multiplies mean |w|: by default 0 for fit and adam, which have a prior of their own, 0.05 for the others.
     simplex    weights are not negative and add up to 1; for fit.
+    methods    search the merge method as well, by nevergrad; the scorer must have been made with the same methods.
     replay     trials of an earlier run with the same settings: their losses are taken instead of scored again.
     on_trial   is called after every batch.
 
@@ -75,18 +80,19 @@ def search(
     names = tuple(one if isinstance(one, str) else one.name for one in adapters)
     check_settings(
         names, budget=budget, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds, l1=l1,
-        simplex=simplex, method=scorer.method, params=scorer.method_params,
+        simplex=simplex, method=scorer.method, params=scorer.method_params, methods=methods,
     )  # fmt: skip
+    optimizer = mixed_optimizer(optimizer, methods, workers=workers)
     if names != tuple(scorer.adapter_names):
         raise SearchError(
             f"the scorer mixes {', '.join(scorer.adapter_names)}, the search was asked for {', '.join(names)}",
             remedy="make the scorer from the same adapters, in the same order",
         )
     objective = _objective_of(optimizer, preset=preset, l1=l1)
-    ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
+    ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial, methods=methods)
     run = _run_of(
         names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds,
-        simplex=simplex, scorer=scorer,
+        simplex=simplex, scorer=scorer, methods=methods,
     )  # fmt: skip
     stopped = False
     try:
@@ -96,7 +102,8 @@ def search(
         if not ledger.trials:
             raise
         stopped = True
-    return _result(names, ledger, run, seed=seed, preset=preset, method=scorer.method, stopped=stopped)
+    way = scorer.method, scorer.method_params
+    return _result(names, ledger, run, seed=seed, preset=preset, way=way, stopped=stopped)
 
 
 def finish(
@@ -109,21 +116,24 @@ def finish(
     workers: int = 1,
     optimizer: str | None = None,
     preset: str | None = None,
+    params: Mapping[str, object] | None = None,
+    methods: MethodSpace | None = None,
 ) -> SearchResult:
     """The best of the stored `trials` of a search that was stopped, chosen as `search` does, and nothing is scored.
 
     `SearchError` when there is not even what a mix is compared with.
     """
-    ledger = Ledger(None, default_objective(DEFAULT_L1), budget=budget, replay=trials, on_trial=None)
+    ledger = Ledger(None, default_objective(DEFAULT_L1), budget=budget, replay=trials, on_trial=None, methods=methods)
     ledger.adopt_stored()
     listed = tuple(names)
+    asked = mixed_optimizer(optimizer, methods, workers=workers)
     run = _run_of(
-        listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None,
-        simplex=False, scorer=None,
+        listed, ledger, seed=seed, workers=workers, optimizer=asked, preset=preset,
+        bounds=None, simplex=False, scorer=None, methods=methods,
     )  # fmt: skip
     run.run_no_further()
     run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
-    return _result(listed, ledger, run, seed=seed, preset=preset, method=method, stopped=False)
+    return _result(listed, ledger, run, seed=seed, preset=preset, way=(method, params or {}), stopped=False)
 
 
 Run = PresetRun | JudgedRun
@@ -148,9 +158,17 @@ def _run_of(
     bounds: tuple[float, float] | None,
     simplex: bool,
     scorer: Scorer | None,
+    methods: MethodSpace | None,
 ) -> Run:
     if preset:
         return PresetRun(names, ledger, seed=seed)
+    if methods is not None:
+        from .mixed_run import MixedRun
+
+        return MixedRun(
+            names, ledger, methods, seed=seed, workers=workers, optimizer=optimizer or ONE_AT_A_TIME,
+            bounds=bounds or NEVERGRAD_BOUNDS,
+        )  # fmt: skip
     if optimizer in (None, FIT):
         return FittedRun(names, ledger, seed=seed, bounds=bounds or FIT_BOUNDS, simplex=simplex)
     if optimizer == ADAM:
@@ -174,10 +192,11 @@ def _result(
     *,
     seed: int,
     preset: str | None,
-    method: str,
+    way: tuple[str, Mapping[str, object]],
     stopped: bool,
 ) -> SearchResult:
     chosen = run.choose()
+    method, params = way if chosen.method is None else (chosen.method, chosen.params or {})
     fell_back = run.fell_back(chosen)
     return SearchResult(
         adapter_names=names,
@@ -196,6 +215,8 @@ def _result(
         fell_back=fell_back,
         gate=run.gate,
         notes=(*run.notes, *_notes_on(chosen, method, fell_back=fell_back, searched=len(run.searched))),
+        method=method,
+        params=cast("Mapping[str, Value]", dict(params)),
     )
 
 
@@ -230,8 +251,13 @@ def check_settings(
     simplex: bool = False,
     method: str,
     params: Mapping[str, object],
+    methods: MethodSpace | None = None,
 ) -> None:
     """`SearchError` for settings that no search can have, before anything is loaded; nevergrad is, if named."""
+    if methods is not None:
+        check_methods(methods.names, weights_only=optimizer in (FIT, ADAM), preset=preset, simplex=simplex)
+        optimizer = mixed_optimizer(optimizer, methods, workers=workers)
+    check_scorable(methods.names if methods else [method], len(names), _bounds_of(bounds, optimizer))
     if not names:
         raise SearchError("there is no adapter to search", remedy="name at least one adapter")
     if budget < 1 or workers < 1:
@@ -254,6 +280,10 @@ def check_settings(
             check_optimizer(optimizer, workers=workers)
     else:
         _check_preset(preset, workers=workers, others=(optimizer, bounds, l1), method=method, params=params)
+
+
+def _bounds_of(bounds: tuple[float, float] | None, optimizer: str | None) -> tuple[float, float]:
+    return bounds or (FIT_BOUNDS if optimizer in OWN else NEVERGRAD_BOUNDS)
 
 
 def _check_preset(

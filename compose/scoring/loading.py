@@ -25,6 +25,9 @@ from ..adapter import LoraAdapter
 from ..device import AUTO, check_device
 from ..errors import BaseModelError
 from ..examples import Examples
+from ..method_space import MethodSpace
+from ..method_stack import stack_methods
+from ..mixed_factors import Stack
 from ..stack import stack_adapters
 from .causal import CausalScorer
 from .label_matching import LabelMatchingScorer
@@ -126,20 +129,26 @@ def make_scorer(
     adapters: Sequence[LoraAdapter],
     method: str = "lorahub",
     params: Mapping[str, object] | None = None,
+    methods: MethodSpace | None = None,
     labels: Mapping[str, str] | None = None,
     token_budget: int | None = None,
     max_new_tokens: int | None = None,
     ends: bool = True,
 ) -> Scorer:
-    """The scorer for the base's kind. `params` are the method's, such as {"fold": "lorahub-compat"}; `labels` (label ->
-    text) are for encoders, `max_new_tokens` and `ends` (an end token follows the output) for the others.
+    """The scorer for the base's kind. `params` are the method's, such as {"fold": "lorahub-compat"}; `methods` takes
+    the place of both in a search over methods (`method_space.py`). `labels` (label -> text) are for encoders,
+    `max_new_tokens` and `ends` (an end token follows the output) for the others.
 
     Errors: those of `stack_adapters`; `IncompatibleAdapters` when the base lacks a module; `BadExamples`.
     """
     first = next(iter(base.model.parameters()))
     # low-precision bases: the adapters stay float32 and their products are rounded to the base's dtype once
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
-    stack = stack_adapters(adapters, method=method, params=params, dtype=dtype, device=base.model.device)
+    stack: Stack = (
+        stack_adapters(adapters, method=method, params=params, dtype=dtype, device=base.model.device)
+        if methods is None
+        else stack_methods(adapters, methods, dtype=dtype, device=base.model.device)
+    )
     shared: dict[str, Any] = {
         "examples": examples,
         "stack": stack,
