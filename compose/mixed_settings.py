@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .errors import SearchError
 
-ONE_AT_A_TIME, SEVERAL = "Cobyla", "OnePlusOne"
+ONE_AT_A_TIME, SEVERAL = "Cobyla", "DiscreteOnePlusOne"
 """What searches over methods, where nobody says otherwise, with one worker and with several (`mixed_run.py`)."""
 
 

@@ -62,7 +62,7 @@ class Asker:
     """One optimizer over `len(start)` numbers within `bounds`, started at `start`.
 
     `first_step` is the size of its first moves, in weight; by default nevergrad's, a sixth of the range.
-    `methods`: over the method and its searched options as well, from `method`; a point is then such a row.
+    `methods`: over the method and its searched options as well, from `methods.plain`; a point is then such a row.
     `budget` and `workers` are hints to the optimizer; the caller counts. Error: `SearchError` for a name that nevergrad
     does not have, or an optimizer that does not work here (a missing package, no parallel evaluations).
     """
@@ -78,7 +78,6 @@ class Asker:
         seed: int,
         first_step: float | None = None,
         methods: MethodSpace | None = None,
-        method: str | None = None,
     ) -> None:
         check_optimizer(optimizer, workers=workers)
         self.name = optimizer
@@ -88,7 +87,7 @@ class Asker:
         if first_step is not None:
             weights.set_mutation(sigma=first_step)
         self._methods = methods
-        parameter = weights if methods is None else _mixed_space(weights, methods, method)
+        parameter = weights if methods is None else _mixed_space(weights, methods)
         parameter.random_state = np.random.RandomState(seed)
         with self._guarded():
             self._optimizer: Any = ng.optimizers.registry[optimizer](
@@ -136,8 +135,8 @@ class Asker:
     def _row(self, value: Any) -> Any:
         if self._methods is None:
             return value
-        way = value["way"]
-        return [*value["weights"], way["number"], *(way.get(name, 0.0) for name in self._methods.searched)]
+        way = value["2 way"]
+        return [*value["1 weights"], way["number"], *(way.get(name, 0.0) for name in self._methods.searched)]
 
     def _settle(self) -> None:
         """Wait for a library function's answer, so that its warnings come while they are looked for. Only a moment:
@@ -165,19 +164,20 @@ class Asker:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _mixed_space(weights: Any, methods: MethodSpace, method: str | None) -> Any:
-    """Weights, and one of the methods with what is searched of its options; it begins at `method`.
+def _mixed_space(weights: Any, methods: MethodSpace) -> Any:
+    """Weights, and one of the methods with what is searched of its options; it begins at `methods.plain`.
 
-    The choice takes the largest of its numbers (`deterministic`) instead of drawing by them: the same point is then
-    always the same candidate, which is better with every optimizer that was tried.
+    Nevergrad sorts the parts by name, and Cobyla first goes along one number after the other, each time from the best
+    point so far: so the weights are named first, and the methods are tried at weights that are worth it. The choice
+    takes the largest of its numbers (`deterministic`) instead of drawing by them: a point is always the same candidate.
     """
     ways = [
         ng.p.Dict(number=number, **{name: _scalar(one) for name, one in choice.ranges.items()})
         for number, choice in enumerate(methods.choices)
     ]
     way = ng.p.Choice(ways, deterministic=True)
-    way.value = ways[methods.names.index(method or methods.plain.method)].value
-    return ng.p.Dict(weights=weights, way=way)
+    way.value = ways[methods.names.index(methods.plain.method)].value
+    return ng.p.Dict(**{"1 weights": weights, "2 way": way})
 
 
 def _scalar(one: Range) -> Any:

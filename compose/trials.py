@@ -217,17 +217,12 @@ class Ledger:
         is scored again, so that its losses are those of an uninterrupted search to the last bit."""
         taken = [self._stored.popleft() for _ in range(min(len(rows), len(self._stored)))]
         for trial, row in zip(taken, rows, strict=False):
-            held = self.row(trial)
+            [held] = rows_of([trial], self._methods)
             if _key(held) != _key(row):
                 raise _other_search(
                     f"trial {trial.number} has the weights {held.tolist()}, this search asks for {row.tolist()}"
                 )
         return taken if taken and len(taken) == len(rows) else None
-
-    def row(self, trial: Trial) -> NDArray[np.float64]:
-        """The row that a trial was scored as."""
-        columns = () if self._methods is None else self._methods.encode(trial.method, trial.params)
-        return np.array([*trial.weights, *columns], dtype=np.float64)
 
     def _whole(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         if self._methods is None or rows.shape[1] != self._adapters:
@@ -246,6 +241,12 @@ class Ledger:
             self._on_trial(
                 Progress(tuple(new), self.best, len(self.trials), self.budget, self.searched, replayed=replayed)
             )
+
+
+def rows_of(trials: Sequence[Trial], methods: MethodSpace | None = None) -> NDArray[np.float64]:
+    """(T, N): the rows that trials were scored as; with their methods' numbers in a search over `methods`."""
+    columns = [() if methods is None else methods.encode(trial.method, trial.params) for trial in trials]
+    return np.array([[*t.weights, *more] for t, more in zip(trials, columns, strict=True)], dtype=np.float64)
 
 
 def _key(row: NDArray[np.float64]) -> bytes:
