@@ -175,8 +175,10 @@ def _mixed_space(weights: Any, methods: MethodSpace) -> Any:
         ng.p.Dict(number=number, **{name: _scalar(one) for name, one in choice.ranges.items()})
         for number, choice in enumerate(methods.choices)
     ]
-    way = ng.p.Choice(ways, deterministic=True)
-    way.value = ways[methods.names.index(methods.plain.method)].value
+    way = ways[0]
+    if len(ways) > 1:
+        way = ng.p.Choice(ways, deterministic=True)
+        way.value = ways[methods.names.index(methods.plain.method)].value
     return ng.p.Dict(**{"1 weights": weights, "2 way": way})
 
 

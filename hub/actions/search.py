@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from compose.contributions import Explanation, explain
 from compose.pareto import Tradeoff
 from compose.search import finish as finish_search
 from compose.search import search as search_weights
-from compose.trials import Progress, SearchResult, Trial
+from compose.trials import Progress, SearchResult, Trial, rows_of
 from hub.actions.compose import Composed, MixOptions, PinnedPart, mix
 from hub.actions.search_objective import tradeoffs_of
 from hub.actions.search_on_ray import RaySetup
@@ -25,6 +25,9 @@ from hub.home import Home
 from hub.training_overlap import overlaps
 from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import searches
+
+if TYPE_CHECKING:
+    from compose.method_space import MethodSpace
 
 
 class Mixer(Protocol):
@@ -101,7 +104,8 @@ def run(
         explanation, composed = None, None
         front: tuple[Tradeoff, ...] = ()
         if not result.stopped:
-            explanation, front = _explain(scorer, result), tradeoffs_of(scorer, result)
+            methods = plan.options.method_space()
+            explanation, front = _explain(scorer, result, methods), tradeoffs_of(scorer, result, methods)
             recorder.check()
             composed = _publish(home, row.uuid, plan, result, mixer)
     except BaseException as error:
@@ -128,7 +132,7 @@ def searched(
     return search_weights(
         [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
         workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
-        l1=options.l1, simplex=options.simplex, replay=replay, on_trial=on_batch,
+        l1=options.l1, simplex=options.simplex, methods=options.method_space(), replay=replay, on_trial=on_batch,
     )  # fmt: skip
 
 
@@ -142,6 +146,7 @@ def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
     result = finish_search(
         [part.name for part in plan.parts], plan.replay, method=options.merge_method(), budget=options.budget,
         seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
+        params=options.merge_params(), methods=options.method_space(),
     )  # fmt: skip
     row = begin(home, plan)
     composed = _publish(home, row.uuid, plan, result, mixer)
@@ -168,7 +173,9 @@ class _Recorder:
                     session,
                     self._row,
                     [
-                        searches.Trial(t.number, t.kind, t.weights, t.loss, t.objective, each, t.example_losses)
+                        searches.Trial(
+                            t.number, t.kind, t.weights, t.loss, t.objective, each, t.example_losses, t.method, t.params
+                        )
                         for t in progress.trials
                     ],
                 )
@@ -181,12 +188,25 @@ class _Recorder:
             raise KeyboardInterrupt
 
 
-def _explain(scorer: Any, result: SearchResult) -> Explanation:
+def _explain(scorer: Any, result: SearchResult, methods: MethodSpace | None) -> Explanation:
     """The chosen mix beside base and best single adapter, and without each of its adapters."""
     compared = {"base": (0.0,) * len(result.adapter_names)}
-    if result.baselines is not None:
-        compared["best single"] = result.baselines.best_single.weights
-    return explain(scorer, result.weights, compared=compared)
+    single = result.baselines.best_single if result.baselines is not None else None
+    if single is not None:
+        compared["best single"] = single.weights
+    if methods is None or result.method is None:
+        return explain(scorer, result.weights, compared=compared)
+    from compose.method_space import Setting
+    from compose.scoring.settled import SettledScorer
+
+    own = SettledScorer(scorer, methods, Setting(result.method, result.params))
+    found = explain(own, result.weights, compared=compared)
+    if single is None or (single.method, single.params) == (result.method, result.params):
+        return found
+    # the single adapter as it was compared with, by another method than the mix
+    [losses] = scorer.example_losses(rows_of([single], methods)).tolist()
+    shown = {**found.example_losses, "best single": tuple(losses)}
+    return replace(found, example_losses=shown, evaluations=found.evaluations + 1)
 
 
 def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixer: Mixer) -> Composed | None:
@@ -218,11 +238,13 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixe
         "training_overlap": overlaps(plan.parts, plan.examples),
         "versions": {name: version(name) for name in ("nevergrad", "numpy", "transformers")},
     }
+    method, params = plan.options.merge_method(), plan.options.merge_params()
+    if (methods := plan.options.method_space()) and result.method is not None:
+        method, params = result.method, dict(result.params)
+        found["methods"] = methods.as_dict()
     return mixer(
         home, [part for part, _ in used], [weight for _, weight in used], plan.into,
-        options=MixOptions(
-            plan.options.merge_method(), plan.options.merge_params(), base=str(plan.base.directory or "")
-        ),
+        options=MixOptions(method, params, base=str(plan.base.directory or "")),
         search=found, notes=plan.notes, beside={TRIALS_FILE: trials},
     )  # fmt: skip
 
@@ -231,6 +253,8 @@ def _outcome(result: SearchResult, explanation: Explanation | None, composed: Co
     """The result without its trials, which are stored one by one."""
     return {
         "weights": list(result.weights),
+        "method": result.method,
+        "params": dict(result.params),
         "loss": result.loss,
         "objective": result.objective,
         "baselines": asdict(result.baselines) if result.baselines else None,

@@ -42,6 +42,7 @@ def report(
         escape(found.verdict),
         "",
         table("", ("candidate", "loss"), losses, right=("loss",)),
+        *(["", f"mixed by {escape(found.mixed_by)}"] if found.mixed_by else []),
         "",
         table("", ("adapter", "weight", "contribution"), rows, right=("weight", "contribution")),
         *(f"[dim]{escape(note)}[/]" for note in found.notes),

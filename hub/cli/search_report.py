@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import TracebackType
 
 from rich.console import RenderableType
@@ -13,6 +14,7 @@ from compose.trials import SearchResult
 from hub.actions.search import SearchDone
 from hub.actions.search_plan import SearchPlan
 from hub.cli.output import Output, escape, table
+from hub.report.search_report import way
 
 BAR = 30
 """Characters of the longest bar."""
@@ -65,6 +67,7 @@ def report(out: Output, done: SearchDone) -> None:
         table(measured(done), ("candidate", "loss"), losses, right=("loss",)),
         "",
         *held_out(result),
+        *mixed_by(done),
         *weight_bars(result.adapter_names, result.weights),
         "",
         *contribution_lines(done.explanation),
@@ -89,11 +92,20 @@ def measured(done: SearchDone) -> str:
     return "few-shot loss" if name in ("loss", "choice_loss") else f"1 - {name}, the loss breaks ties"
 
 
+def mixed_by(done: SearchDone) -> list[str]:
+    """The method that was chosen, where there was a choice, and how often each was tried."""
+    result = done.result
+    if not done.plan.options.searches_methods() or result.method is None:
+        return []
+    tried = ", ".join(f"{name} {count}" for name, count in Counter(t.method for t in result.trials).most_common())
+    return [f"mixed by {escape(way(result.method, result.params))}  [dim]trials: {tried}[/]", ""]
+
+
 def tradeoff_table(done: SearchDone) -> RenderableType:
     """The Pareto front: target, guard and number of adapters of the trials that no other beats in all three."""
     rows = [
         (
-            f"{one.number}{' *' if done.result.trials[one.number - 1].weights == done.result.weights else ''}",
+            f"{one.number}{' *' if done.result.is_chosen(done.result.trials[one.number - 1]) else ''}",
             f"{one.target:.4f}",
             "" if one.guard is None else f"{one.guard:.4f}",
             str(one.adapters),

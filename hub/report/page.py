@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from hub.report.charts import HEIGHT, LEFT, WIDTH, bars, convergence
-from hub.report.search_report import SearchReport
+from hub.report.search_report import SearchReport, way
 
 MOST_EXAMPLES = 200
 LONGEST_TEXT = 300
@@ -51,6 +51,7 @@ def _template() -> Template:
     )
     environment.filters["short"] = _short
     environment.filters["loss"] = _loss
+    environment.globals["way"] = way
     return environment.get_template("search.html.jinja")
 
 

@@ -118,6 +118,14 @@ class SearchReport:
         )
 
     @property
+    def mixed_by(self) -> str:
+        """The method that was chosen with its options; empty where the search had one, or no result yet."""
+        if not any(trial.method for trial in self.trials) or not (self.result or {}).get("method"):
+            return ""
+        result = self.result or {}
+        return way(result["method"], result.get("params") or {})
+
+    @property
     def held_out(self) -> list[Mapping[str, Any]]:
         """What the gate compared on examples that the mix was not fitted to: name, loss, low and high end of each."""
         gate = (self.result or {}).get("gate")
@@ -156,6 +164,16 @@ def stored_report(home: Home, uuid: str) -> SearchReport:
         row.uuid, row.status, row.created_at, row.finished_at, tuple(one.full_name for one in row.adapters), row.config,
         row.examples_digest, result, tuple(trials),
     )  # fmt: skip
+
+
+def way(method: str | None, params: Mapping[str, Any] | None) -> str:
+    """A method with its options, for people; empty: the search's own."""
+    listed = (
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in (params or {}).items()
+    )
+    text = ", ".join(listed)
+    return f"{method or ''} ({text})" if text else method or ""
 
 
 def _sentence(gate: Any) -> str:
