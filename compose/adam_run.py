@@ -44,13 +44,17 @@ class AdamRun(JudgedRun):
         *,
         seed: int,
         bounds: tuple[float, float],
+        groups: int = 1,
+        gated: bool = True,
+        top: int = 0,
     ) -> None:
-        super().__init__(names, ledger, seed=seed)
+        super().__init__(names, ledger, seed=seed, groups=groups, gated=gated, top=top)
         check_budget(ledger.budget, len(names))
         self._scorer, self._bounds = scorer, bounds
 
     def run(self) -> None:
-        score_baselines(self._ledger, len(self._names))
+        singles = score_baselines(self._ledger, len(self._names), self._groups)
+        self._top_mix.score(self._ledger, singles, self._groups)
         self._search_all()
         self._descend()
         self._judge_asks()

@@ -27,14 +27,14 @@ def check_budget(budget: int, adapters: int) -> None:
         )
 
 
-def score_baselines(ledger: Ledger, adapters: int) -> list[Trial]:
-    """One batch; gives the trials of the single adapters, in order."""
+def score_baselines(ledger: Ledger, adapters: int, groups: int = 1) -> list[Trial]:
+    """One batch; gives the trials of the single adapters, in order. They are whole: in all `groups` alike."""
     rows = np.concatenate([np.zeros((1, adapters)), np.full((1, adapters), 1 / adapters), np.eye(adapters)])
     single: Kind = "single"
     kinds: list[Kind] = ["base", "uniform", *([single] * adapters)]
     if adapters == 1:
         rows, kinds = rows[[0, 2]], ["base", "single"]
-    base, *others = ledger.score(rows, kinds)
+    base, *others = ledger.score(np.repeat(rows, groups, axis=1), kinds)
     if not math.isfinite(base.loss):
         raise SearchError(
             f"the base model's own loss is {base.loss}", remedy="score in a wider number format: --dtype float32"

@@ -84,6 +84,8 @@ Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
 
 
 def _hook(path: str, factors: MixedFactors, candidates: int) -> Hook:
+    placed: dict[tuple[torch.device, torch.dtype], MixedFactors] = {}
+
     def add_delta(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = inputs[0]
         if x.shape[0] % candidates:
@@ -91,20 +93,24 @@ def _hook(path: str, factors: MixedFactors, candidates: int) -> Hook:
                 f"{path} sees {x.shape[0]} rows, which cannot be shared out among {candidates} candidates",
                 remedy="score one candidate at a time",
             )
-        return _add_delta(factors, candidates, x, output)
+        x = x.to(output.device)  # at the border between two devices of a spread base
+        kind = (x.device, x.dtype)
+        if kind not in placed:  # rounded once per mix, not once per forward
+            placed[kind] = factors.to(*kind)
+        return _add_delta(placed[kind], candidates, x, output)
 
     return add_delta
 
 
 def _add_delta(factors: MixedFactors, candidates: int, x: Tensor, output: Tensor) -> Tensor:
     """`output` (K*rows, ..., out) plus each candidate's delta applied to `x` (K*rows, ..., in)."""
-    a, b = factors.A.to(x.device, x.dtype), factors.B.to(x.device, x.dtype)  # a sharded base has several devices
+    a, b = factors.A, factors.B
     if candidates == 1 and a.ndim == 3:
         a, b = a[0], b[0]
     per_candidate = x.reshape(candidates, -1, x.shape[-1])
     inner = functional.linear(per_candidate, a) if a.ndim == 2 else torch.bmm(per_candidate, a.transpose(1, 2))
     if factors.diagonal is not None:
-        inner = inner * factors.diagonal.to(x.device, x.dtype).unsqueeze(1)
+        inner = inner * factors.diagonal.unsqueeze(1)
     if b.ndim == 2:
         return _added(output.reshape(-1, output.shape[-1]), inner.flatten(0, 1), b.T).view_as(output)
     return _added(output.reshape(candidates, -1, output.shape[-1]), inner, b.transpose(1, 2)).view_as(output)

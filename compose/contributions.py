@@ -1,5 +1,5 @@
-"""What each adapter does for a mix on the examples: its loss with that adapter left out, and the losses example by
-example, all scored as one batch. No search is run again: the other weights stay as they are.
+"""What each adapter does for a mix on the examples: its loss with that adapter (all of its groups) left out, and the
+losses example by example, all scored as one batch. No search is run again: the other weights stay as they are.
 """
 
 from __future__ import annotations
@@ -48,19 +48,30 @@ class Explanation:
 
 
 def explain(
-    scorer: Scorer, weights: Sequence[float], *, compared: Mapping[str, Sequence[float]] | None = None
+    scorer: Scorer,
+    weights: Sequence[float],
+    *,
+    compared: Mapping[str, Sequence[float]] | None = None,
+    names: Sequence[str] = (),
 ) -> Explanation:
-    """Leave each adapter out of the mix `weights` (N,) once, and score the rows `compared` beside it; one batch."""
+    """Leave each adapter out of the mix `weights` once, and score the rows `compared` beside it; one batch.
+
+    `names` are the adapters; by default as the scorer names them. Where each has several weights, all of them are left
+    out, and the weight that is told is their mean.
+    """
     mix = np.asarray(weights, dtype=np.float64)
-    used = np.flatnonzero(mix)
+    owners = tuple(names) or scorer.adapter_names
+    table = mix.reshape(len(owners), -1)
+    used = np.flatnonzero(table.any(axis=1))
     others = compared or {}
-    without = np.repeat(mix[None, :], len(used), axis=0)
-    without[np.arange(len(used)), used] = 0.0
+    left_out_once = np.repeat(table[None], len(used), axis=0)
+    left_out_once[np.arange(len(used)), used] = 0.0
+    without = left_out_once.reshape(len(used), len(mix))
     rows = np.concatenate([mix[None, :], *(np.asarray([row], dtype=np.float64) for row in others.values()), without])
     losses = scorer.example_losses(rows)
     shown = {name: tuple(row.tolist()) for name, row in zip((MIX, *others), losses, strict=False)}
     found = [
-        _contribution(scorer.adapter_names[i], float(mix[i]), left_out, losses[0])
+        _contribution(owners[i], float(table[i].mean()), left_out, losses[0])
         for i, left_out in zip(used, losses[1 + len(others) :], strict=True)
     ]
     return Explanation(tuple(sorted(found, key=lambda one: (-one.gain, one.name))), shown, len(rows))

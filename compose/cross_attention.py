@@ -56,7 +56,8 @@ Pair = tuple[Tensor, Tensor]
 
 def _is_plain(layer: Any) -> bool:
     parts = (layer.k, layer.v)
-    return "forward" not in layer.__dict__ and all(type(p) is nn.Linear and p.bias is None for p in parts)
+    own = any("forward" in part.__dict__ for part in (layer, *parts))  # accelerate's: weights that come and go
+    return not own and all(type(p) is nn.Linear and p.bias is None for p in parts)
 
 
 def _factors(mixed: MixedFactors | None, candidates: int) -> Pair | None:

@@ -18,6 +18,7 @@ from .adapter import Factors, LoraAdapter
 from .compatibility import CompatibilityReport, identical_settings
 from .methods import MergeMethod
 from .mixed_factors import MixedFactors, Stack, checked_weights
+from .row_upload import filled_rows
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class _ElementwiseStack:
     slots: Mapping[str, _Slot]
     weight_of_a: Callable[[Tensor], Tensor]
     weight_of_b: Callable[[Tensor], Tensor]
+
+    @property
+    def device(self) -> torch.device:
+        return self.matrix.device
 
     def mix(self, weights: Tensor) -> dict[str, MixedFactors]:
         weights = checked_weights(weights, self.names).to(self.matrix)
@@ -86,13 +91,13 @@ def elementwise_stack(
         slots[module] = _Slot(size_a, size_b, rank, in_features, out_features)
         size_a += rank * in_features
         size_b += rank * out_features
-    matrix = torch.empty(len(folded), size_a + size_b, dtype=dtype)
-    for row, adapter in zip(matrix, folded, strict=True):
-        _fill(row, adapter, slots)
+    matrix = filled_rows(
+        len(folded), size_a + size_b, lambda i, row: _fill(row, folded[i], slots),
+        dtype=dtype, device=torch.device(device),
+    )  # fmt: skip
     if scalings_of_b is not None:
         _scale(matrix[:, size_a:], slots, scalings_of_b)
     names = tuple(adapter.name for adapter in folded)
-    matrix = matrix.to(device)
     return _ElementwiseStack(method, params, names, shapes, matrix, size_a, slots, weight_of_a, weight_of_b)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .device import input_device
 from .errors import BaseModelError
 from .scoring.loading import load_base
 from .scoring.tokens import pad_rows, pad_token
@@ -31,7 +32,7 @@ def embed(texts: Sequence[str], directory: Path, *, device: str = "cpu") -> NDAr
     with torch.inference_mode():
         for start in range(0, len(rows), BATCH):
             padded = pad_rows(
-                rows[start : start + BATCH], value=pad_token(encoder.tokenizer), device=encoder.model.device
+                rows[start : start + BATCH], value=pad_token(encoder.tokenizer), device=input_device(encoder.model)
             )
             hidden = encoder.model(input_ids=padded.ids, attention_mask=padded.mask).last_hidden_state.double()
             weight = padded.mask.unsqueeze(-1).double()

@@ -31,7 +31,7 @@ def rescored(
 
     Its trials stay as they were scored; losses and objectives of the choice and of the baselines are `scorer`'s. The
     choice is never worse than a baseline. Where held-out examples decided (`gate`), and with the lorahub preset, which
-    has no baselines, the choice stays.
+    has no baselines, the choice stays; but for a mix with a hopeful estimate, which was chosen by its losses.
     """
     if not result.trials:
         return result
@@ -45,7 +45,7 @@ def rescored(
         for t, loss, value in zip(trials, losses, objectives, strict=True)
     }
     baselines = _again(result.baselines, fine)
-    stays = baselines is None or result.gate is not None
+    stays = baselines is None or (result.gate is not None and not result.gate.kept_is_hopeful)
     chosen = fine[_chosen(result).mix] if baselines is None or stays else _choice(list(fine.values()), baselines)
     agreement = spearman(np.array([trial.objective for trial in trials]), objectives)
     decided = "" if stays else ", which decided"
@@ -113,5 +113,5 @@ def _choice(finalists: Sequence[Trial], baselines: Baselines) -> Trial:
 
 def _baseline_name(chosen: Trial, result: SearchResult) -> str | None:
     if chosen.kind == "single":
-        return result.adapter_names[chosen.weights.index(1.0)]
-    return chosen.kind if chosen.kind in ("base", "uniform") else None
+        return result.adapter_names[chosen.weights.index(1.0) // max(1, len(result.groups))]
+    return chosen.kind if chosen.kind in ("base", "uniform", "top") else None

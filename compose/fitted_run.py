@@ -20,11 +20,12 @@ from .baselines import check_budget, score_baselines
 from .judged_run import Floats, Indices, JudgedRun, losses_of, rests_of
 from .margin_model import MarginModel
 from .nevergrad_run import ask_and_tell
+from .prior import Prior
 from .space import Space
 from .trials import Ledger, Trial
 
-STRENGTH, CAUTIOUS_STRENGTH = 1.0, 4.0
-"""Of the prior, in nats per squared distance to the uniform mix: so much must the examples say for a weight of 1."""
+STRENGTH, CAUTIOUS_STRENGTH = 2.0, 8.0
+"""Of the prior (`prior.py`): so many nats must the examples say for one weight of 1."""
 CAUTIOUS_STEPS = 6
 """Evaluations of the cautious fit at most. It moves less, so that it settles sooner."""
 BOLD, CAUTIOUS = "the bold mix", "the cautious mix"
@@ -53,11 +54,18 @@ class FittedRun(JudgedRun):
         seed: int,
         bounds: tuple[float, float],
         simplex: bool = False,
+        groups: int = 1,
+        scale: tuple[float, float] = (1.0, 1.0),
     ) -> None:
-        super().__init__(names, ledger, seed=seed)
+        super().__init__(names, ledger, seed=seed, groups=groups)
         check_budget(ledger.budget, len(names))
-        self._space = Space(len(names), (max(0.0, bounds[0]), bounds[1]) if simplex else bounds, simplex)
-        self._moving = len(names)
+        within = (max(0.0, bounds[0]), bounds[1]) if simplex else bounds
+        self._space = Space(len(names), within, simplex, groups, scale)
+        self._moving = self._space.size
+        self.mixes: dict[str, Trial] = {}
+        self.held_out: dict[str, Floats] = {}
+        self.model: MarginModel | None = None
+        """As it was last, for a search that goes on from here (`grouped_runs.py`); so are the mixes above."""
 
     def run(self) -> None:
         score_baselines(self._ledger, len(self._names))
@@ -71,9 +79,8 @@ class FittedRun(JudgedRun):
             self._settle(self._first_model(), STRENGTH, self._ledger.left)
             self.notes.append("The budget leaves nothing for held-out examples, so that the few-shot loss decides.")
             return
-        mixes: dict[str, Trial] = {}
-        held_out: dict[str, Floats] = {}
-        model = self._first_model()
+        mixes, held_out = self.mixes, self.held_out
+        model = self.model = self._first_model()
         for name, strength in ((CAUTIOUS, CAUTIOUS_STRENGTH), (BOLD, STRENGTH)):
             before = len(self._ledger.trials)
             steps = (
@@ -85,15 +92,18 @@ class FittedRun(JudgedRun):
                 asks = [trial for trial in self._ledger.trials[before:] if trial.kind == "ask"]
                 mixes[name], held_out[name] = self._best(asks), self._chosen_again(folds, asks)
                 break
-            model = settled
+            model = self.model = settled
             mixes[name] = self._fittest(self._ledger.trials, strength)
             if cost:
                 held_out[name] = self._refitted(model, strength, folds)
         if cost:
             held_out |= self._top_held_out(model, folds)
-            self._judge(folds, mixes, held_out, safe=(CAUTIOUS, TOP_NAME))
-            if self.gate is not None and self.gate.kept == TOP_NAME:
-                [self._kept] = self._ledger.score(self._top(np.concatenate(folds))[None], ["top"])
+            self._decide(folds)
+
+    def _decide(self, folds: Sequence[Indices]) -> None:
+        self._judge(folds, self.mixes, self.held_out, safe=(CAUTIOUS, TOP_NAME))
+        if self.gate is not None and self.gate.kept == TOP_NAME:
+            [self._kept] = self._ledger.score(self._top(np.concatenate(folds))[None], ["top"])
 
     def _first_model(self) -> MarginModel:
         base, uniform = self.baselines.base, self.baselines.uniform
@@ -105,7 +115,7 @@ class FittedRun(JudgedRun):
         after another one more: what goes wrong is found out one weight at a time. None: the model is of no use."""
         best = self._fittest(self._ledger.trials, strength)
         model = model.moved(np.array(best.weights), losses_of(best))
-        self._moving = len(self._names)
+        self._moving = self._space.size
         for step in range(steps):
             weights = self._fit(model, strength)
             if np.abs(weights - model.at).max() < SETTLED or self._ledger.find(weights + 0.0) is not None:
@@ -116,13 +126,14 @@ class FittedRun(JudgedRun):
             model = model.corrected(weights, losses_of(trial))
             if self._value(trial, strength) < self._value(best, strength):
                 best, model = trial, model.moved(weights, losses_of(trial))
-                self._moving = min(len(self._names), 2 * self._moving)
+                self._moving = min(self._space.size, 2 * self._moving)
             else:
                 self._moving = max(1, self._moving // 4)
         return model
 
     def _fit(self, model: MarginModel, strength: float) -> Floats:
-        fitted = model.averaged_fit(self._space, strength=strength, seed=self._seed, moving=self._moving)
+        prior = Prior(strength, self._groups)
+        fitted = model.averaged_fit(self._space, prior, seed=self._seed, moving=self._moving)
         return np.round(fitted, DIGITS)
 
     def _descend(self) -> None:
@@ -134,8 +145,9 @@ class FittedRun(JudgedRun):
 
     def _value(self, trial: Trial, strength: float) -> float:
         """The summed loss and the prior's penalty, in nats."""
-        apart = np.array(trial.weights) - self._space.uniform
-        return trial.loss * len(losses_of(trial)) + strength * float(apart @ apart)
+        return trial.loss * len(losses_of(trial)) + float(
+            Prior(strength, self._groups).penalties(np.array(trial.weights))
+        )
 
     def _fittest(self, trials: Sequence[Trial], strength: float) -> Trial:
         return min((t for t in trials if t.kind != "fold"), key=lambda t: (self._value(t, strength), t.number))
@@ -163,7 +175,7 @@ class FittedRun(JudgedRun):
         means = np.array([losses_of(trial)[examples].mean() for trial in self._singles()])
         row = np.zeros(len(self._names))
         row[np.argsort(means, kind="stable")[:TOP]] = 1 / TOP
-        return row
+        return np.repeat(row, self._groups)
 
 
 def _of_no_use(model: MarginModel, trial: Trial) -> bool:

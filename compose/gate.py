@@ -3,6 +3,11 @@
 Every finalist has a loss for each example, held out: made without looking at that example (k-fold cross-validation).
 The finalists are compared on the same examples, so that easy and hard ones cancel, and the comparison is repeated on
 bootstrap resamples of the examples (Efron 1979). Pure functions of arrays; nothing is scored here.
+
+Where a search could not be repeated without some of the examples, its estimate is hopeful: the best of its trials was
+asked for with all examples in view. By chance alone the best direction among m weights looks as good as Scheffé's bound
+for all m-dimensional contrasts (Biometrika 40, 1953): sqrt(m F) standard errors, F the quantile of the F distribution
+with m and E - 1 degrees of freedom. A hopeful mix must be ahead by more than that.
 """
 
 from __future__ import annotations
@@ -16,9 +21,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.9
-"""The share of resamples in which something must be ahead of the base, to be evidence of a gain."""
+"""The share of resamples in which something must be ahead of the base, to be evidence of a gain; also Scheffé's."""
 MORE_LIKELY = 0.5
 """The same for what can do little harm."""
+BOLDER = 0.75
+"""The same for a bold mix to be kept in place of a cautious one that is a gain already."""
 RESAMPLES = 2000
 INTERVAL = (5, 95)
 """In percent: the ends of a 90 % interval."""
@@ -27,13 +34,14 @@ INTERVAL = (5, 95)
 @dataclass(frozen=True)
 class Estimate:
     """A finalist's mean loss on held-out examples, with the 90 % bootstrap interval of that mean (nats), and the share
-    of resamples in which it is lower than the base's."""
+    of resamples in which it is lower than the base's. `hopeful`: trials were asked for with all examples in view."""
 
     name: str
     loss: float
     low: float
     high: float
     ahead_of_base: float
+    hopeful: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,23 +53,35 @@ class Gate:
     kept: str
     sentence: str
 
+    @property
+    def kept_is_hopeful(self) -> bool:
+        return any(one.hopeful for one in self.estimates if one.name == self.kept)
+
 
 def decide(
-    mixes: Sequence[str], base: str, held_out: Mapping[str, Floats], *, safe: Sequence[str] = (), folds: int,
-    seed: int = 0,
+    mixes: Sequence[str], base: str, held_out: Mapping[str, Floats], *, safe: Sequence[str] = (),
+    hopeful: Mapping[str, int] | None = None, counted: str = "weight", folds: int, seed: int = 0,
 ) -> Gate:  # fmt: skip
-    """The gate over `held_out`: finalist -> (E,) losses. `mixes` names those that were found, `base` the bare model.
+    """The gate over `held_out`: finalist -> (E,) losses. `mixes` names those that were found, if any was, `base` the
+    bare model, `hopeful` the mixes with a hopeful estimate and how many weights were searched for each (`counted`: what
+    they are called).
 
     To count as a gain, a finalist must be ahead of the base in `CONFIDENCE` of the resamples, one of the `safe` ones,
-    which are never far from the base, in `MORE_LIKELY`. The best mix that is a gain is kept, unless something simpler
-    that is one is ahead of that mix in `CONFIDENCE` of the resamples. Without such a mix the best of the simpler ones
-    is kept that is a gain, without that the base.
+    which are never far from the base, in `MORE_LIKELY`. The first of the mixes that is a gain is kept, or a later,
+    bolder one that is ahead of it in `BOLDER`, unless something simpler is a gain too and is ahead of that mix in
+    `CONFIDENCE`. Without such a mix the best of the simpler ones is kept that is a gain, without that the base. A
+    hopeful mix must besides be ahead of the base by more than Scheffé's bound at `CONFIDENCE`, and of the simpler one,
+    once that much is known, at `MORE_LIKELY`.
     """
     count = len(held_out[base])
     drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+    searched = hopeful or {}
 
     def ahead(one: str, other: str) -> float:
         return float(((held_out[other] - held_out[one])[drawn].mean(axis=1) > 0).mean())
+
+    def beyond_chance(one: str, other: str, quantile: float) -> bool:
+        return one not in searched or exceeds_chance(held_out[other] - held_out[one], searched[one], quantile)
 
     names = (*mixes, base, *(name for name in held_out if name not in (*mixes, base)))
     means = {name: float(held_out[name].mean()) for name in names}
@@ -69,32 +89,64 @@ def decide(
     proven = [
         name
         for name in names
-        if means[name] < means[base] and gains[name] >= (MORE_LIKELY if name in safe else CONFIDENCE)
+        if means[name] < means[base]
+        and gains[name] >= (MORE_LIKELY if name in safe else CONFIDENCE)
+        and beyond_chance(name, base, CONFIDENCE)
     ]
     simpler = min((name for name in proven if name not in mixes), key=lambda name: means[name], default=base)
-    kept = min((name for name in proven if name in mixes), key=lambda name: means[name], default=simpler)
+    kept = simpler
+    for name in mixes:
+        bolder = kept not in mixes or (means[name] < means[kept] and ahead(name, kept) >= BOLDER)
+        if name in proven and bolder and beyond_chance(name, simpler, MORE_LIKELY):
+            kept = name
     if kept != simpler and ahead(simpler, kept) >= CONFIDENCE:
         kept = simpler
+    told = min(mixes or names[1:] or names, key=lambda name: means[name]) if kept == base else kept
     return Gate(
-        estimates=tuple(_estimate(name, held_out[name], drawn, gains[name]) for name in names),
+        estimates=tuple(
+            _estimate(name, held_out[name], drawn, gains[name], hopeful=name in searched) for name in names
+        ),
         folds=folds,
         kept=kept,
-        sentence=_sentence(kept, min(mixes, key=lambda name: means[name]), base, means, gains, folds=folds),
+        sentence=_sentence(kept, told, base, means, gains, folds=folds, searched=searched.get(told), counted=counted),
     )
 
 
-def _estimate(name: str, losses: Floats, drawn: NDArray[np.int64], ahead_of_base: float) -> Estimate:
+def exceeds_chance(gains: Floats, weights: int, quantile: float) -> bool:
+    """Is the mean of (E,) gains more than the best of all directions among `weights` weights has by chance, in such a
+    share of cases?"""
+    from scipy.special import fdtri
+
+    count = len(gains)
+    error = float(gains.std(ddof=1)) / np.sqrt(count)
+    bound = float(np.sqrt(weights * fdtri(weights, count - 1, quantile)))
+    return bool(gains.mean() > bound * error)
+
+
+def interval(losses: Floats, drawn: NDArray[np.int64]) -> tuple[float, float]:
+    """The 90 % bootstrap interval of the mean of (E,) losses, from (R, E) drawn examples."""
     low, high = np.percentile(losses[drawn].mean(axis=1), INTERVAL)
-    return Estimate(name, float(losses.mean()), float(low), float(high), ahead_of_base)
+    return float(low), float(high)
+
+
+def _estimate(name: str, losses: Floats, drawn: NDArray[np.int64], ahead_of_base: float, *, hopeful: bool) -> Estimate:
+    return Estimate(name, float(losses.mean()), *interval(losses, drawn), ahead_of_base, hopeful)
 
 
 def _sentence(
-    kept: str, mix: str, base: str, means: Mapping[str, float], gains: Mapping[str, float], *, folds: int
-) -> str:
-    """`mix`: the one to speak of when none was kept."""
-    told = mix if kept == base else kept
-    said = (
-        f"On examples that it was not fitted to ({folds} folds) {told} has a loss of {means[told]:.3f}, {base} "
-        f"{means[base]:.3f}; it is ahead in {gains[told]:.0%} of bootstrap resamples"
+    kept: str, told: str, base: str, means: Mapping[str, float], gains: Mapping[str, float], *, folds: int,
+    searched: int | None, counted: str,
+) -> str:  # fmt: skip
+    """Of the finalist `told`; `searched` weights, if its estimate is hopeful."""
+    how = (
+        f"({folds} folds)" if searched is None else f"({folds} folds; hopeful, as its trials were asked for with them)"
     )
-    return f"{said}. That is no evidence of a gain, so {base} was kept." if kept == base else f"{said}, and was kept."
+    said = (
+        f"On examples that it was not {'fitted to' if searched is None else 'chosen by'} {how} {told} has a loss of "
+        f"{means[told]:.3f}, {base} {means[base]:.3f}; it is ahead in {gains[told]:.0%} of bootstrap resamples"
+    )
+    if kept != base:
+        return f"{said}, and was kept."
+    what = f"1 {counted}" if searched == 1 else f"{searched} {counted}s"
+    chance = f", for a search of {what}," if searched is not None and means[told] < means[base] else ""
+    return f"{said}. That is{chance} no evidence of a gain, so {base} was kept."

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .prior import Prior
 from .space import Space
 
 Floats = NDArray[np.float64]
@@ -68,39 +69,36 @@ class MarginModel:
         """The model of some of the examples, in that order, with repeats."""
         return replace(self, margins=self.margins[chosen], slopes=self.slopes[:, chosen])
 
-    def fit(self, space: Space, *, strength: float, moving: int | None = None) -> Floats:
-        """(C,) weights of `space` with the least predicted loss, summed over the examples, plus `strength` times the
-        squared distance to the uniform mix. Only the `moving` most promising weights leave `at`; None: all may."""
-        return self._fit(space, strength, self._promising(space, strength, moving))
+    def fit(self, space: Space, prior: Prior, *, moving: int | None = None) -> Floats:
+        """(C,) weights of `space` with the least predicted loss, summed over the examples, plus the prior's penalty.
+        Only the `moving` most promising weights leave `at`; None: all may."""
+        return self._fit(space, prior, self._promising(space, prior, moving))
 
-    def averaged_fit(self, space: Space, *, strength: float, seed: int, moving: int | None = None) -> Floats:
+    def averaged_fit(self, space: Space, prior: Prior, *, seed: int, moving: int | None = None) -> Floats:
         """The mean of fits to `RESAMPLES` bootstrap samples of the examples (bagging: Breiman 1996): a weight that
         hangs on one example is small in most of them."""
         random = np.random.default_rng(seed)
         count = len(self.margins)
-        free = self._promising(space, strength, moving)
-        fits = [
-            self.of_examples(random.integers(0, count, count))._fit(space, strength, free) for _ in range(RESAMPLES)
-        ]
+        free = self._promising(space, prior, moving)
+        fits = [self.of_examples(random.integers(0, count, count))._fit(space, prior, free) for _ in range(RESAMPLES)]
         return np.asarray(np.mean(fits, axis=0))
 
-    def _fit(self, space: Space, strength: float, free: NDArray[np.bool_]) -> Floats:
+    def _fit(self, space: Space, prior: Prior, free: NDArray[np.bool_]) -> Floats:
         def penalised(weights: Floats) -> tuple[float, Floats]:
             loss = np.logaddexp(0.0, -self._margins_of(weights)).sum()
-            penalty = strength * float(((weights - space.uniform) ** 2).sum())
-            return float(loss) + penalty, self._gradient(space, strength, weights)
+            return float(loss + prior.penalties(weights)), self._gradient(prior, weights)
 
         return space.minimum(penalised, start=self.at, free=free)
 
-    def _gradient(self, space: Space, strength: float, weights: Floats) -> Floats:
+    def _gradient(self, prior: Prior, weights: Floats) -> Floats:
         wrong = np.exp(-np.logaddexp(0.0, self._margins_of(weights)))  # 1 - p
-        return np.asarray(2 * strength * (weights - space.uniform) - self.slopes @ wrong)
+        return np.asarray(prior.gradient(weights) - self.slopes @ wrong)
 
-    def _promising(self, space: Space, strength: float, moving: int | None) -> NDArray[np.bool_]:
+    def _promising(self, space: Space, prior: Prior, moving: int | None) -> NDArray[np.bool_]:
         """(C,) the `moving` weights along which the penalised loss falls fastest from `at`, within the space."""
         if moving is None or moving >= len(self.at):
             return np.ones(len(self.at), dtype=bool)
-        slope = self._gradient(space, strength, self.at)
+        slope = self._gradient(prior, self.at)
         low, high = space.bounds
         slope = np.where(((self.at <= low) & (slope > 0)) | ((self.at >= high) & (slope < 0)), 0, slope)
         free = np.zeros(len(self.at), dtype=bool)

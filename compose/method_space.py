@@ -81,6 +81,11 @@ class MethodSpace:
         return tuple(sorted({name for choice in self.choices for name in choice.ranges}))
 
     @property
+    def settled(self) -> bool:
+        """Whether there is nothing to choose."""
+        return len(self.choices) == 1 and not self.searched
+
+    @property
     def columns(self) -> int:
         """How many numbers follow the weights in a row."""
         return 1 + len(self.searched)

@@ -17,7 +17,8 @@ from .errors import BadWeights
 from .method_space import MethodSpace, Setting
 from .methods import MergeMethod, find_method
 from .mixed_factors import MixedFactors, Stack
-from .stack import module_shapes, stack_adapters
+from .sharded_stack import stack_by_device
+from .stack import module_shapes
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class MethodStack:
     adapters: tuple[LoraAdapter, ...]
     module_shapes: Mapping[str, tuple[int, int]]
     dtype: torch.dtype
-    device: torch.device | str
+    devices: Mapping[str, torch.device]
     fixed: Mapping[str, Stack]
     """Method -> its stack, for the methods that have nothing to search but their weights."""
 
@@ -39,6 +40,11 @@ class MethodStack:
     @property
     def params(self) -> Mapping[str, object]:
         return self.space.plain.params
+
+    @property
+    def device(self) -> None:
+        """What a row's last numbers mean is decided on the host."""
+        return None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,26 +74,27 @@ class MethodStack:
         }
 
     def _stack(self, setting: Setting) -> Stack:
-        return self.fixed.get(setting.method) or stack_adapters(
-            self.adapters, method=setting.method, params=setting.params, dtype=self.dtype, device=self.device
+        return self.fixed.get(setting.method) or stack_by_device(
+            self.adapters, self.devices, method=setting.method, params=setting.params, dtype=self.dtype
         )
 
 
 def stack_methods(
     adapters: Sequence[LoraAdapter],
     space: MethodSpace,
+    devices: Mapping[str, torch.device] | None = None,
     *,
     dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
 ) -> MethodStack:
-    """Stack `adapters` for every method of `space`. Errors: those of `stack_adapters` for any of them."""
+    """Stack `adapters` for every method of `space`, a module's factors on its device of `devices` (path -> device),
+    by default on the CPU. Errors: those of `stack_adapters` for any of the methods."""
     shapes = module_shapes(adapters)
     fixed = {
-        choice.name: stack_adapters(adapters, method=choice.name, params=choice.fixed, dtype=dtype, device=device)
+        choice.name: stack_by_device(adapters, devices or {}, method=choice.name, params=choice.fixed, dtype=dtype)
         for choice in space.choices
         if not choice.ranges
     }
-    return MethodStack(space, tuple(adapters), shapes, dtype, device, fixed)
+    return MethodStack(space, tuple(adapters), shapes, dtype, devices or {}, fixed)
 
 
 def _side_by_side(parts: Sequence[tuple[Sequence[int], MixedFactors]], candidates: int) -> MixedFactors:

@@ -28,6 +28,10 @@ class MixedFactors:
     B: Tensor
     diagonal: Tensor | None = None
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> MixedFactors:
+        diagonal = None if self.diagonal is None else self.diagonal.to(device, dtype)
+        return MixedFactors(self.A.to(device, dtype), self.B.to(device, dtype), diagonal)
+
     def deltas(self) -> Tensor:
         """The dense changes, (K, out_features, in_features). For tests; scoring never forms them."""
         scaled = self.A if self.diagonal is None else self.diagonal.unsqueeze(-1) * self.A
@@ -50,18 +54,28 @@ class Stack(Protocol):
     @property
     def module_shapes(self) -> Mapping[str, tuple[int, int]]: ...
 
+    @property
+    def device(self) -> torch.device | None:
+        """The one device on which rows that lie there are mixed without asking anything back of it; None where the host
+        has a part in it, or several devices."""
+        ...
+
     def mix(self, weights: Tensor) -> dict[str, MixedFactors]:
         """K mixes from weight rows (K, N); `BadWeights` when a row has another length or a weight is not finite."""
         ...
 
 
 def checked_weights(weights: Tensor, names: Sequence[str]) -> Tensor:
-    """`weights` itself, when it is (K, N) with N names and every weight is finite; else `BadWeights`."""
+    """`weights` itself, when it is (K, N) with N names and every weight is finite; else `BadWeights`.
+
+    Values that lie on a GPU already are not asked for, as that would wait for all its work: who puts them there checks
+    them before.
+    """
     if weights.ndim != 2 or weights.shape[1] != len(names):
         raise BadWeights(
             f"weights of shape {tuple(weights.shape)} for {len(names)} adapters",
             remedy=f"give rows of {len(names)} weights, in the order {', '.join(names)}",
         )
-    if not bool(torch.isfinite(weights).all()):
+    if weights.device.type == "cpu" and not bool(torch.isfinite(weights).all()):
         raise BadWeights("a weight is not finite", remedy="give finite weights")
     return weights

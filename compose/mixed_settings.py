@@ -17,16 +17,29 @@ def mixed_optimizer(optimizer: str | None, methods: object, *, workers: int) -> 
     return ONE_AT_A_TIME if workers == 1 else SEVERAL
 
 
-def check_methods(methods: Sequence[str], *, weights_only: bool, preset: str | None, simplex: bool) -> None:
-    """`SearchError` for a preset, the simplex, or an optimizer that only searches weights."""
+def check_methods(
+    methods: Sequence[str], *, weights_only: bool, preset: str | None, simplex: bool, grouped: bool, seeds: int
+) -> None:
+    """`SearchError` for a preset, the simplex, groups, several seeds, or an optimizer that only searches weights."""
+    one = "or name one --method without ranges"
     if preset is not None:
-        raise SearchError(f"the preset {preset} has one method", remedy="leave the preset out, or name one method")
+        raise SearchError(f"the preset {preset} has one method", remedy=f"leave --preset out, {one}")
     if simplex:
-        raise SearchError("only the fit searches the simplex, by one method", remedy="leave --simplex out")
+        raise SearchError("only the fit searches the simplex, by one method", remedy=f"leave --simplex out, {one}")
+    if grouped:
+        raise SearchError(
+            f"groups of modules are searched by one method, not by several or within a range ({', '.join(methods)})",
+            remedy=f"leave --groups out, {one}",
+        )
+    if seeds > 1:
+        raise SearchError(
+            "the mean of mixes by several methods is no mix, so that several seeds cannot be averaged",
+            remedy="leave --seeds out, or --method exact",
+        )
     if weights_only:
         raise SearchError(
             f"fit and adam search weights, not the method ({', '.join(methods)}) or an option within a range",
-            remedy=f"--optimizer {ONE_AT_A_TIME}, or one method without ranges",
+            remedy=f"--optimizer {ONE_AT_A_TIME}, {one}",
         )
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .prior import Prior
+
 Floats = NDArray[np.float64]
 
 DEFAULT_L1 = 0.05
@@ -35,22 +37,22 @@ def lorahub_mean(example_losses: Floats, token_counts: NDArray[np.int64]) -> Flo
 
 @dataclass(frozen=True)
 class Objective:
-    """`reduce` gives a candidate's loss; its objective is that plus `l1` times the mean of |w|, plus `prior` times the
-    squared distance to the uniform mix, divided by the number of examples: the more there are, the less it weighs."""
+    """`reduce` gives a candidate's loss; its objective is that plus `l1` times the mean of |w|, plus the penalty of
+    the `prior` divided by the number of examples: the more there are, the less it weighs."""
 
     reduce: Callable[[Floats, NDArray[np.int64]], Floats]
     l1: float
-    prior: float = 0.0
+    prior: Prior | None = None
 
     def penalties(self, weights: Floats, examples: int) -> Floats:
         """(K, N) -> (K,)"""
-        spread = ((weights - 1 / weights.shape[1]) ** 2).sum(axis=1)
-        return np.asarray(self.l1 * np.abs(weights).mean(axis=1) + self.prior / examples * spread)
+        spread = np.asarray(self.l1 * np.abs(weights).mean(axis=1))
+        return spread if self.prior is None else spread + self.prior.penalties(weights) / examples
 
     def penalty_gradient(self, weights: Floats, examples: int) -> Floats:
         """(N,) -> (N,): of one row's penalty."""
-        apart = weights - 1 / len(weights)
-        return np.asarray(self.l1 * np.sign(weights) / len(weights) + 2 * self.prior / examples * apart)
+        slope = np.asarray(self.l1 * np.sign(weights) / len(weights))
+        return slope if self.prior is None else slope + self.prior.gradient(weights) / examples
 
 
 def default_objective(l1: float = DEFAULT_L1) -> Objective:

@@ -22,13 +22,16 @@ class Tradeoff:
     adapters: int
 
 
-def tradeoffs(trials: Sequence[Trial], means: NDArray[np.float64] | None = None) -> tuple[Tradeoff, ...]:
+def tradeoffs(
+    trials: Sequence[Trial], means: NDArray[np.float64] | None = None, *, groups: int = 1
+) -> tuple[Tradeoff, ...]:
     """The Pareto front of `trials`, lowest target loss first. `means` (T, 2): target and guard loss of each trial; by
-    default the trials' own losses, and no guard. Of trials that are equal in everything the first is kept."""
+    default the trials' own losses, and no guard. Of trials that are equal in everything the first is kept. An
+    adapter with a weight in any of its `groups` counts."""
     targets = [trial.loss for trial in trials] if means is None else means[:, 0].tolist()
     guards = [None] * len(trials) if means is None else means[:, 1].tolist()
     rows = [
-        Tradeoff(trial.number, target, guard, sum(weight != 0 for weight in trial.weights))
+        Tradeoff(trial.number, target, guard, int(np.reshape(trial.weights, (-1, groups)).any(axis=1).sum()))
         for trial, target, guard in zip(trials, targets, guards, strict=True)
     ]
     costs = np.array([[row.target, row.guard or 0.0, row.adapters] for row in rows])

@@ -4,12 +4,15 @@ Default search (`fitted_run.py`): base (w = 0), uniform (1/N each) and every sin
 batch; weights are fitted to what these score on each example, scored, corrected and fitted again; the mix is kept when
 it is ahead of base, best single and the uniform mix of the best on examples that it was not fitted to (`gate.py`).
 
-With a nevergrad optimizer's name (`nevergrad_run.py`) the search goes on from the best of the baselines; the point
-returned is the best of all that were scored, among those whose loss is not above that of base, best single and uniform.
+With a nevergrad optimizer's name (`nevergrad_run.py`) the search goes on from the best of the baselines; the mix is the
+best of all that were asked for, among those whose loss is not above that of base, best single and uniform, and is kept
+when it is ahead of what was there by more than a search of so many weights finds by chance (`gate.py`).
 An optimizer's own recommendation is not used: with some of them it is worse than the best point.
 
 `preset="lorahub"` is the reference's search (arXiv 2307.13269 and its code): NGOpt from 0 within +-1.5, one evaluation
 at a time, and the point that nevergrad recommends.
+
+With `methods` the merge method and numbers of its options are searched as well (`mixed_run.py`).
 
     result = search(["a", "b", "c"], scorer, budget=40)
     merged = merge(adapters, result.weights)
@@ -20,17 +23,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
 from .adam_run import AdamRun, Differentiable
-from .baselines import check_budget
 from .errors import SearchError
 from .fitted_run import STRENGTH, FittedRun
+from .grouped_runs import GroupedFit, GroupedNevergrad
 from .judged_run import JudgedRun
 from .lorahub_preset import PresetRun
-from .mixed_settings import ONE_AT_A_TIME, check_methods, check_scorable, mixed_optimizer
+from .mixed_run import MixedRun
+from .mixed_settings import ONE_AT_A_TIME, mixed_optimizer
+from .module_groups import ModuleGroups, column_names
 from .nevergrad_run import NevergradRun
 from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
+from .prior import Prior
+from .search_settings import ADAM, FIT, FIT_BOUNDS, NEVERGRAD_BOUNDS, OWN, check_settings
+from .top_mix import TOP
 from .trials import Ledger, Progress, SearchResult, Trial
 
 if TYPE_CHECKING:
@@ -40,12 +46,6 @@ if TYPE_CHECKING:
     from .scoring.protocol import Scorer
 
 DEFAULT_BUDGET = 40
-FIT, ADAM = "fit", "adam"
-OWN = (None, FIT, ADAM)
-"""Optimizers that are not nevergrad's. (Its registry has an Adam too, under other names.)"""
-FIT_BOUNDS = (0.0, 1.5)
-NEVERGRAD_BOUNDS = (-1.5, 1.5)
-LORAHUB = "lorahub"
 
 
 def search(
@@ -60,7 +60,12 @@ def search(
     bounds: tuple[float, float] | None = None,
     l1: float | None = None,
     simplex: bool = False,
+    scale: tuple[float, float] | None = None,
+    groups: ModuleGroups | None = None,
     methods: MethodSpace | None = None,
+    seeds: int = 1,
+    gate: bool = True,
+    top: int = TOP,
     replay: Sequence[Trial] = (),
     on_trial: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -70,8 +75,16 @@ def search(
     workers    points that a nevergrad optimizer is asked for at a time, scored as one batch.
     bounds     of every weight: by default 0 to 1.5 for fit and adam, -1.5 to 1.5 for the others.
     l1         multiplies mean |w|: by default 0 for fit and adam, which have a prior of their own, 0.05 for the others.
-    simplex    weights are not negative and add up to 1; for fit.
-    methods    search the merge method as well, by nevergrad; the scorer must have been made with the same methods.
+    simplex    weights are not negative and add up to 1, in every group; for fit.
+    scale      with `simplex`: they add up to a number between these two instead, which the fit chooses.
+    groups     a weight for each group of modules of each adapter; the scorer must have been made with the same groups.
+               Base, uniform and the single adapters are still whole ones. Not for the preset.
+    methods    search the merge method as well, by nevergrad; the scorer must have been made with the same methods. Not
+               with groups, seeds, the simplex or the preset.
+    seeds      searches by a nevergrad optimizer that share the budget; the mean of what they find is one more mix, for
+               the method exact.
+    gate       False: the few-shot loss decides; for adam and nevergrad's optimizers.
+    top        adapters in the uniform mix of the best that is scored as well, by adam and nevergrad's; 0: none.
     replay     trials of an earlier run with the same settings: their losses are taken instead of scored again.
     on_trial   is called after every batch.
 
@@ -80,19 +93,21 @@ def search(
     names = tuple(one if isinstance(one, str) else one.name for one in adapters)
     check_settings(
         names, budget=budget, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds, l1=l1,
-        simplex=simplex, method=scorer.method, params=scorer.method_params, methods=methods,
+        simplex=simplex, scale=scale, groups=len(groups) if groups else None, seeds=seeds, gate=gate, top=top,
+        method=scorer.method, params=scorer.method_params, methods=methods,
     )  # fmt: skip
     optimizer = mixed_optimizer(optimizer, methods, workers=workers)
-    if names != tuple(scorer.adapter_names):
+    columns = column_names(names, groups)
+    if columns != tuple(scorer.adapter_names):
         raise SearchError(
-            f"the scorer mixes {', '.join(scorer.adapter_names)}, the search was asked for {', '.join(names)}",
-            remedy="make the scorer from the same adapters, in the same order",
+            f"the scorer mixes {', '.join(scorer.adapter_names)}, the search was asked for {', '.join(columns)}",
+            remedy="make the scorer from the same adapters and groups, in the same order",
         )
-    objective = _objective_of(optimizer, preset=preset, l1=l1)
+    objective = _objective_of(optimizer, preset=preset, l1=l1, groups=len(groups) if groups else 1)
     ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial, methods=methods)
     run = _run_of(
         names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds,
-        simplex=simplex, scorer=scorer, methods=methods,
+        simplex=simplex, scale=scale, seeds=seeds, gate=gate, top=top, scorer=scorer, groups=groups, methods=methods,
     )  # fmt: skip
     stopped = False
     try:
@@ -102,8 +117,11 @@ def search(
         if not ledger.trials:
             raise
         stopped = True
+        run.judge_stored()
     way = scorer.method, scorer.method_params
-    return _result(names, ledger, run, seed=seed, preset=preset, way=way, stopped=stopped)
+    return _result(
+        names, ledger, run, seed=seed, seeds=seeds, preset=preset, way=way, stopped=stopped, groups=groups
+    )  # fmt: skip
 
 
 def finish(
@@ -118,8 +136,13 @@ def finish(
     preset: str | None = None,
     params: Mapping[str, object] | None = None,
     methods: MethodSpace | None = None,
+    groups: ModuleGroups | None = None,
+    seeds: int = 1,
+    gate: bool = True,
+    top: int = TOP,
 ) -> SearchResult:
-    """The best of the stored `trials` of a search that was stopped, chosen as `search` does, and nothing is scored.
+    """The best of the stored `trials` of a search that was stopped, judged by choosing again among them (`gate.py`), as
+    after Ctrl-C; nothing is scored.
 
     `SearchError` when there is not even what a mix is compared with.
     """
@@ -128,22 +151,23 @@ def finish(
     listed = tuple(names)
     asked = mixed_optimizer(optimizer, methods, workers=workers)
     run = _run_of(
-        listed, ledger, seed=seed, workers=workers, optimizer=asked, preset=preset,
-        bounds=None, simplex=False, scorer=None, methods=methods,
+        listed, ledger, seed=seed, workers=workers, optimizer=asked, preset=preset, bounds=None, simplex=False,
+        scale=None, seeds=seeds, gate=gate, top=top, scorer=None, groups=groups, methods=methods,
     )  # fmt: skip
     run.run_no_further()
     run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
-    return _result(listed, ledger, run, seed=seed, preset=preset, way=(method, params or {}), stopped=False)
+    way = method, params or {}
+    return _result(listed, ledger, run, seed=seed, seeds=seeds, preset=preset, way=way, stopped=False, groups=groups)
 
 
 Run = PresetRun | JudgedRun
 
 
-def _objective_of(optimizer: str | None, *, preset: str | None, l1: float | None) -> Objective:
+def _objective_of(optimizer: str | None, *, preset: str | None, l1: float | None, groups: int) -> Objective:
     if preset:
         return LORAHUB_OBJECTIVE
     if optimizer in OWN:
-        return Objective(mean_over_examples, l1=l1 or 0.0, prior=STRENGTH)
+        return Objective(mean_over_examples, l1=l1 or 0.0, prior=Prior(STRENGTH, groups))
     return default_objective(DEFAULT_L1 if l1 is None else l1)
 
 
@@ -157,24 +181,38 @@ def _run_of(
     preset: str | None,
     bounds: tuple[float, float] | None,
     simplex: bool,
+    scale: tuple[float, float] | None,
+    seeds: int,
+    gate: bool,
+    top: int,
     scorer: Scorer | None,
+    groups: ModuleGroups | None,
     methods: MethodSpace | None,
 ) -> Run:
     if preset:
-        return PresetRun(names, ledger, seed=seed)
+        return PresetRun(names, ledger, seed=seed, gated=gate)
     if methods is not None:
-        from .mixed_run import MixedRun
-
         return MixedRun(
             names, ledger, methods, seed=seed, workers=workers, optimizer=optimizer or ONE_AT_A_TIME,
-            bounds=bounds or NEVERGRAD_BOUNDS,
+            bounds=bounds or NEVERGRAD_BOUNDS, gated=gate, top=top,
         )  # fmt: skip
+    size = len(groups) if groups else 1
     if optimizer in (None, FIT):
-        return FittedRun(names, ledger, seed=seed, bounds=bounds or FIT_BOUNDS, simplex=simplex)
+        within, sums = bounds or FIT_BOUNDS, scale or (1.0, 1.0)
+        if size > 1:
+            return GroupedFit(names, ledger, seed=seed, bounds=within, simplex=simplex, scale=sums, groups=size)
+        return FittedRun(names, ledger, seed=seed, bounds=within, simplex=simplex, scale=sums)
     if optimizer == ADAM:
-        return AdamRun(names, ledger, _differentiable(scorer), seed=seed, bounds=bounds or FIT_BOUNDS)
+        scoring = _differentiable(scorer)
+        return AdamRun(names, ledger, scoring, seed=seed, bounds=bounds or FIT_BOUNDS, groups=size, gated=gate, top=top)
+    within = bounds or NEVERGRAD_BOUNDS
+    if size > 1:
+        return GroupedNevergrad(
+            names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=within, groups=size, gated=gate,
+            top=top,
+        )  # fmt: skip
     return NevergradRun(
-        names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds or NEVERGRAD_BOUNDS
+        names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=within, seeds=seeds, gated=gate, top=top
     )
 
 
@@ -191,9 +229,11 @@ def _result(
     run: Run,
     *,
     seed: int,
+    seeds: int,
     preset: str | None,
     way: tuple[str, Mapping[str, object]],
     stopped: bool,
+    groups: ModuleGroups | None,
 ) -> SearchResult:
     chosen = run.choose()
     method, params = way if chosen.method is None else (chosen.method, chosen.params or {})
@@ -214,13 +254,18 @@ def _result(
         stopped=stopped,
         fell_back=fell_back,
         gate=run.gate,
-        notes=(*run.notes, *_notes_on(chosen, method, fell_back=fell_back, searched=len(run.searched))),
+        seeds=seeds,
+        notes=(
+            *run.notes,
+            *_notes_on(chosen, method, fell_back=fell_back, searched=len(run.searched) * max(1, len(groups or ()))),
+        ),
+        groups=groups.names if groups else (),
         method=method,
         params=cast("Mapping[str, Value]", dict(params)),
     )
 
 
-def _notes_on(chosen: Trial, method: str, *, fell_back: str | None, searched: int) -> list[str]:
+def _notes_on(chosen: Trial, method: str, fell_back: str | None, searched: int) -> list[str]:
     notes = []
     examples = len(chosen.example_losses or ())
     if 0 < examples < searched:
@@ -236,68 +281,3 @@ def _notes_on(chosen: Trial, method: str, *, fell_back: str | None, searched: in
             "does not subtract its adapter; only the signs relative to each other count. --method exact subtracts."
         )
     return notes
-
-
-def check_settings(
-    names: Sequence[str],
-    *,
-    budget: int,
-    seed: int,
-    workers: int,
-    optimizer: str | None,
-    preset: str | None,
-    bounds: tuple[float, float] | None,
-    l1: float | None,
-    simplex: bool = False,
-    method: str,
-    params: Mapping[str, object],
-    methods: MethodSpace | None = None,
-) -> None:
-    """`SearchError` for settings that no search can have, before anything is loaded; nevergrad is, if named."""
-    if methods is not None:
-        check_methods(methods.names, weights_only=optimizer in (FIT, ADAM), preset=preset, simplex=simplex)
-        optimizer = mixed_optimizer(optimizer, methods, workers=workers)
-    check_scorable(methods.names if methods else [method], len(names), _bounds_of(bounds, optimizer))
-    if not names:
-        raise SearchError("there is no adapter to search", remedy="name at least one adapter")
-    if budget < 1 or workers < 1:
-        raise SearchError(f"budget {budget} and workers {workers} must be at least 1")
-    if not 0 <= seed < 2**32:
-        raise SearchError(f"the seed {seed} is not between 0 and 2**32 - 1")
-    if bounds is not None and not (np.isfinite(bounds).all() and bounds[0] < bounds[1]):
-        raise SearchError(f"the bounds {bounds} are not a lower and an upper finite number")
-    if l1 is not None and not 0 <= l1 < np.inf:
-        raise SearchError(f"l1 is {l1}, it must be 0 or a positive number")
-    if simplex and (preset is not None or optimizer not in (None, FIT)):
-        raise SearchError("only the fit searches the simplex", remedy=f"--optimizer {FIT}, or leave --simplex out")
-    if simplex and bounds is not None and not (bounds[0] <= 0 and bounds[1] * len(names) >= 1):
-        raise SearchError(f"no weights within {bounds} are 0 or more and add up to 1", remedy="leave --bounds out")
-    if preset is None:
-        check_budget(budget, len(names))
-        if optimizer not in OWN:
-            from .nevergrad_search import check_optimizer
-
-            check_optimizer(optimizer, workers=workers)
-    else:
-        _check_preset(preset, workers=workers, others=(optimizer, bounds, l1), method=method, params=params)
-
-
-def _bounds_of(bounds: tuple[float, float] | None, optimizer: str | None) -> tuple[float, float]:
-    return bounds or (FIT_BOUNDS if optimizer in OWN else NEVERGRAD_BOUNDS)
-
-
-def _check_preset(
-    preset: str, *, workers: int, others: tuple[object, ...], method: str, params: Mapping[str, object]
-) -> None:
-    if preset != LORAHUB:
-        raise SearchError(f"there is no preset {preset!r}", remedy=f"use {LORAHUB}")
-    if workers != 1 or any(other is not None for other in others):
-        raise SearchError(
-            f"the preset {LORAHUB} fixes optimizer, workers, bounds and l1", remedy="leave them out, or the preset"
-        )
-    if (method, params.get("fold")) != ("lorahub", "lorahub-compat"):
-        raise SearchError(
-            f"the preset {LORAHUB} needs a scorer of the method lorahub with the fold lorahub-compat, this one has "
-            f"{method} with {dict(params)}",
-            remedy="--method lorahub --fold lorahub-compat",
-        )

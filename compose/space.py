@@ -5,24 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+CLOSE = 1e-4
+"""How far a sum of weights may be off its limits."""
+
 
 @dataclass(frozen=True)
 class Space:
-    """One weight per adapter within `bounds`; with `simplex` they add up to 1."""
+    """A weight for each adapter within `bounds`, or one for each of its `groups` of modules (all of the first adapter,
+    then all of the second). With `simplex` they add up to a number within `scale`, by default to 1, in every group for
+    itself: so at every module."""
 
     adapters: int
     bounds: tuple[float, float]
     simplex: bool = False
+    groups: int = 1
+    scale: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def size(self) -> int:
+        return self.adapters * self.groups
 
     @cached_property
     def uniform(self) -> Floats:
-        return np.full(self.adapters, 1 / self.adapters)
+        return np.full(self.size, 1 / self.adapters)
 
     def minimum(
         self,
@@ -37,9 +49,30 @@ class Space:
         start = np.clip(start, *self.bounds)
         low, high = (np.where(free, bound, start) for bound in self.bounds)
         limits = list(zip(low, high, strict=True))
-        if self.simplex:
-            rule = {"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like}
-            found = minimize(function, start, jac=True, bounds=limits, method="SLSQP", constraints=rule)
-        else:
+        if not self.simplex:
             found = minimize(function, start, jac=True, bounds=limits, method="L-BFGS-B")
-        return np.asarray(np.clip(found.x, low, high), dtype=np.float64)
+            return np.asarray(np.clip(found.x, low, high), dtype=np.float64)
+        found = minimize(function, start, jac=True, bounds=limits, method="SLSQP", constraints=self._rules())
+        row = np.asarray(np.clip(found.x, low, high), dtype=np.float64)
+        if self._adds_up(row) or free.all():
+            return row
+        return self.minimum(function, start=start, free=np.ones_like(free))  # so few of them cannot keep the sums
+
+    def _sums(self, weights: Floats) -> Floats:
+        """(G,): over the adapters, in each group."""
+        return np.asarray(weights.reshape(-1, self.groups).sum(axis=0))
+
+    def _adds_up(self, weights: Floats) -> bool:
+        sums = self._sums(weights)
+        return bool((sums > self.scale[0] - CLOSE).all() and (sums < self.scale[1] + CLOSE).all())
+
+    def _rules(self) -> list[dict[str, Any]]:
+        """The sums as scipy's constraints: equations, or what must not be negative."""
+        low, high = self.scale
+        each = np.tile(np.eye(self.groups), self.adapters)  # (G, N * G)
+        if low == high:
+            return [{"type": "eq", "fun": lambda w: self._sums(w) - low, "jac": lambda _: each}]
+        return [
+            {"type": "ineq", "fun": lambda w: self._sums(w) - low, "jac": lambda _: each},
+            {"type": "ineq", "fun": lambda w: high - self._sums(w), "jac": lambda _: -each},
+        ]

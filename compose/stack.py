@@ -127,6 +127,10 @@ class _ExactStack:
     owner: Tensor
     scaling: Tensor
 
+    @property
+    def device(self) -> torch.device:
+        return self.scaling.device
+
     def mix(self, weights: Tensor) -> dict[str, MixedFactors]:
         weights = checked_weights(weights, self.names).to(self.scaling)
         diagonal = weights[:, self.owner] * self.scaling
@@ -180,7 +184,11 @@ class _PerCandidateStack:
     module_shapes: Mapping[str, tuple[int, int]]
     adapters: tuple[LoraAdapter, ...]
     dtype: torch.dtype
-    device: torch.device
+    place: torch.device
+
+    @property
+    def device(self) -> None:
+        return None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -200,4 +208,4 @@ class _PerCandidateStack:
         for k, one in enumerate(merged):
             a[k, : one.rank] = one.A
             b[k, :, : one.rank] = one.scaling * one.B
-        return MixedFactors(A=a.to(self.device), B=b.to(self.device))
+        return MixedFactors(A=a.to(self.place), B=b.to(self.place))

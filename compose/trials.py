@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from .methods.params import Value
     from .scoring.protocol import Scorer
 
-Kind = Literal["base", "uniform", "single", "top", "fold", "ask", "recommend"]
-"""What a trial is for: `top` is the uniform mix of the best singles, `fold` a mix made without some of the examples."""
+Kind = Literal["base", "uniform", "single", "part", "top", "fold", "ask", "mean", "recommend"]
+"""What a trial is for: `part` is a mix without one group of modules of one adapter, `top` the uniform mix of the best
+singles, `fold` a mix made without some of the examples, `mean` the mean of what several searches found."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """`weights` is in the order of `adapter_names`. `fell_back` names the baseline that was kept ("base", "uniform",
+    """`weights` is in the order of `adapter_names`; with `groups` (their names) all groups of the first adapter come
+    first, then those of the second. `fell_back` names the baseline that was kept ("base", "uniform",
     "top" or an adapter) when no mix was better; `baselines` is None with the lorahub preset, which scores none. `gate`
     is what examples that the mix was not fitted to say of it; None where none were held out."""
 
@@ -100,9 +102,17 @@ class SearchResult:
     fell_back: str | None
     notes: tuple[str, ...]
     gate: Gate | None = None
+    seeds: int = 1
+    groups: tuple[str, ...] = ()
     method: str | None = None
     """How the weights are to be mixed, with `params`; None in searches that were made before it was kept."""
     params: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def by_adapter(self) -> tuple[tuple[float, ...], ...]:
+        """The numbers of each adapter: one for each group, or just one."""
+        size = max(1, len(self.groups))
+        return tuple(self.weights[i : i + size] for i in range(0, len(self.weights), size))
 
     def is_chosen(self, trial: Trial) -> bool:
         """Whether `trial` is of the mix that was chosen."""
@@ -132,7 +142,8 @@ class Ledger:
         self._scorer, self._objective, self._on_trial = scorer, objective, on_trial
         self._examples = len(scorer.token_counts) if scorer is not None else 1
         self._methods = methods
-        self._adapters = len(scorer.adapter_names) if scorer is not None else 0
+        known = len(replay[0].weights) if replay else 0
+        self._adapters = len(scorer.adapter_names) if scorer is not None else known
         self._stored = deque(replay)
         self._by_weights: dict[bytes, Trial] = {}
 
@@ -167,8 +178,18 @@ class Ledger:
         """(N,): of what the objective adds to the loss."""
         return self._objective.penalty_gradient(weights, self._examples)
 
+    def losses_beside(self, row: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """(E,) losses of weights (N,): of their trial, or scored beside the budget and the trials. None where neither
+        is possible."""
+        trial = self.find(row)
+        if trial is not None:
+            return None if trial.example_losses is None else np.array(trial.example_losses, dtype=np.float64)
+        return None if self._scorer is None else np.asarray(self._scorer.example_losses(row[None])[0])
+
     def adopt_stored(self) -> None:
         """Take all stored trials as they are, whatever the search would ask for."""
+        for trial in self._stored:
+            self._by_weights.setdefault(_key(rows_of([trial], self._methods)[0]), trial)
         self.trials += self._stored
         self._stored.clear()
 
@@ -256,5 +277,6 @@ def _key(row: NDArray[np.float64]) -> bytes:
 def _other_search(difference: str) -> SearchError:
     return SearchError(
         f"the stored trials belong to another search: {difference}",
-        remedy="resume with the same adapters, examples, base, method, seed, budget, workers, optimizer, bounds and l1",
+        remedy="resume with the same adapters, examples, base, method, seed, budget, workers, optimizer, bounds, "
+        "groups, methods and l1",
     )

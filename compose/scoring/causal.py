@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ..device import input_device
 from ..errors import BadExamples
 from ..examples import Examples
 from ..mixed_factors import Stack
@@ -28,7 +29,8 @@ from .generation import greedy
 from .label_places import LabelPlaces, label_places
 from .last_layer import LastLayer
 from .output_layer import output_only_at, wanted_logits
-from .population import Population, PopulationScorer
+from .population import Population
+from .population_scorer import PopulationScorer
 from .shared_prefix import SharedPrefix
 from .tokens import Padded, check_tokens, encode_continuation, encode_output, open_ended, pad_rows, pad_token
 
@@ -45,12 +47,13 @@ class CausalScorer(PopulationScorer):
         examples: Examples,
         stack: Stack,
         token_budget: int | None = None,
+        tf32: bool = False,
         max_new_tokens: int | None = None,
         ends: bool = True,
         base_name: str = "the base model",
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
-        self._population = Population(model, stack, token_budget=token_budget, base_name=base_name)
+        self._population = Population(model, stack, token_budget=token_budget, tf32=tf32, base_name=base_name)
         self._prompts = [_prompt(tokenizer, example.input, number) for number, example in enumerate(examples, 1)]
         self._labels = [encode_output(tokenizer, example.output) for example in examples]
         if not ends:
@@ -83,6 +86,7 @@ class CausalScorer(PopulationScorer):
         if len(self._prefix):  # its states are copied, which no gradient goes through
             self._prefix.forget()
             self._batches.clear()
+            self._population.forget_graphs()
         return super().losses_and_gradients(weights)
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
@@ -108,7 +112,7 @@ class CausalScorer(PopulationScorer):
         """What the model is given for the examples of `group` behind the shared prefix, and where their labels are
         predicted; made once."""
         if group not in self._batches:
-            device, pad, shared = self._model.device, pad_token(self._tokenizer), len(self._prefix)
+            device, pad, shared = input_device(self._model), pad_token(self._tokenizer), len(self._prefix)
             with torch.inference_mode(False):  # kept, and gradients may go through what is made of it
                 rows = pad_rows([self._rows[i][shared:] for i in group], value=pad, left=True, device=device)
                 labels = pad_rows([self._labels[i] for i in group], value=pad, left=True, device=device)
@@ -139,7 +143,7 @@ class CausalScorer(PopulationScorer):
     def _agrees(self, example: int) -> bool:
         """Whether the logits of its labels are those that the model gives when nothing is shared or cut."""
         row, width = self._rows[example], len(self._labels[example])
-        ids = torch.tensor([row], device=self._model.device)
+        ids = torch.tensor([row], device=input_device(self._model))
         with torch.inference_mode():
             truth = self._model(input_ids=ids, use_cache=False).logits[0, -width - 1 : -1]
             found = self._label_logits((example,), 1)
@@ -149,7 +153,7 @@ class CausalScorer(PopulationScorer):
     def _pads_well(self, example: int) -> bool:
         """Whether the model gives the same logits with padding as without."""
         row, width = [self._rows[example]], len(self._labels[example])
-        pad, device = pad_token(self._tokenizer), self._model.device
+        pad, device = pad_token(self._tokenizer), input_device(self._model)
         plain = pad_rows(row, value=pad, left=True, device=device)
         padded = pad_rows(row, value=pad, left=True, extra=2, device=device)
         with torch.inference_mode():
@@ -158,7 +162,7 @@ class CausalScorer(PopulationScorer):
 
     def _texts(self, group: Sequence[int], candidates: int) -> list[str]:
         pad = pad_token(self._tokenizer)
-        prompts = pad_rows([self._prompts[i] for i in group], value=pad, left=True, device=self._model.device)
+        prompts = pad_rows([self._prompts[i] for i in group], value=pad, left=True, device=input_device(self._model))
         generated = self._model.generate(
             input_ids=prompts.ids.repeat(candidates, 1),
             attention_mask=prompts.mask.repeat(candidates, 1),

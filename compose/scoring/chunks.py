@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from ..device import compute_devices
+
 Lengths = Sequence[tuple[int, ...]]
 """Per example its lengths in tokens: (input, output) for an encoder-decoder, (input + output,) for a causal model."""
 
@@ -18,13 +20,12 @@ GPU_TOKENS = (4096, 1 << 17)
 
 
 def default_token_budget(model: Any) -> int:
-    """Tokens per forward on the device of `model`: CPU_TOKENS, or what half of a GPU's free memory holds, as a power of
-    two, so that two runs on one machine cut alike."""
-    device = next(model.parameters()).device
-    if device.type != "cuda":
+    """Tokens per forward on the devices of `model`: CPU_TOKENS, or what half of a GPU's free memory holds (of the
+    fullest one), as a power of two, so that two runs on one machine cut alike."""
+    gpus = [device for device in compute_devices(model) if device.type == "cuda"]
+    if not gpus:
         return CPU_TOKENS
-    free, _ = torch.cuda.mem_get_info(device)
-    return tokens_within(free // 2, model)
+    return tokens_within(min(torch.cuda.mem_get_info(device)[0] for device in gpus) // 2, model)
 
 
 def tokens_within(memory: int, model: Any) -> int:

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ..device import input_device
 from ..errors import BadExamples
 from ..examples import Examples, default_labels
 from ..mixed_factors import Stack
-from .population import Population, PopulationScorer
-from .tokens import check_tokens, pad_rows, pad_token
+from .population import Population
+from .population_scorer import PopulationScorer
+from .tokens import Padded, check_tokens, pad_rows, pad_token
 
 
 class LabelMatchingScorer(PopulationScorer):
@@ -37,11 +39,12 @@ class LabelMatchingScorer(PopulationScorer):
         temperature: float = 20.0,
         max_length: int = 56,
         token_budget: int | None = None,
+        tf32: bool = False,
         base_name: str = "the base model",
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
         self._temperature, self._max_length = temperature, max_length
-        self._population = Population(model, stack, token_budget=token_budget, base_name=base_name)
+        self._population = Population(model, stack, token_budget=token_budget, tf32=tf32, base_name=base_name)
         texts = dict(labels) if labels is not None else default_labels(examples)
         self._names = tuple(texts)
         self._targets = _targets(examples, self._names)
@@ -51,7 +54,8 @@ class LabelMatchingScorer(PopulationScorer):
         check_tokens(model, label_ids, base_name=base_name, what="label text")
         with torch.no_grad():  # not inference_mode: the search by gradients goes through them
             # one by one, so that a label's embedding does not depend on the other labels
-            self._label_embeddings = torch.cat([self._embed([ids]) for ids in label_ids])
+            self._label_embeddings = torch.cat([self._embed(self._padded([ids])) for ids in label_ids])
+        self._batches: dict[tuple[int, ...], tuple[Padded, Tensor]] = {}
         self._population.try_replay(lambda: self._logits((0,), 1))
 
     @property
@@ -71,10 +75,20 @@ class LabelMatchingScorer(PopulationScorer):
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(self._tokenizer(t, truncation=True, max_length=self._max_length).input_ids) for t in texts]
 
-    def _embed(self, rows: Sequence[Sequence[int]], group: Sequence[int] = (), candidates: int = 1) -> Tensor:
+    def _padded(self, rows: Sequence[Sequence[int]]) -> Padded:
+        return pad_rows(rows, value=pad_token(self._tokenizer), device=input_device(self._model))
+
+    def _batch(self, group: tuple[int, ...]) -> tuple[Padded, Tensor]:
+        """The inputs of the examples of `group` and the numbers of their labels (rows,); made once."""
+        if group not in self._batches:
+            with torch.inference_mode(False):
+                targets = torch.tensor([self._targets[i] for i in group], device=self._label_embeddings.device)
+                self._batches[group] = self._padded([self._inputs[i] for i in group]), targets
+        return self._batches[group]
+
+    def _embed(self, padded: Padded, group: Sequence[int] = (), candidates: int = 1) -> Tensor:
         """Mean of the last hidden states over real tokens, of unit length: (K * rows, width). `group`: the examples
         that the rows are, where they are examples."""
-        padded = pad_rows(rows, value=pad_token(self._tokenizer), device=self._model.device)
         inputs = {"input_ids": padded.ids, "attention_mask": padded.mask}
         output = self._population.call(group, candidates, inputs) if group else self._model(**inputs)
         hidden = output.last_hidden_state
@@ -84,12 +98,12 @@ class LabelMatchingScorer(PopulationScorer):
 
     def _logits(self, group: Sequence[int], candidates: int) -> Tensor:
         """(K * rows, labels)"""
-        embedded = self._embed([self._inputs[i] for i in group], group, candidates)
+        embedded = self._embed(self._batch(tuple(group))[0], group, candidates)
         return self._temperature * embedded @ self._label_embeddings.T
 
     def _losses(self, group: Sequence[int], candidates: int) -> Tensor:
         logits = self._logits(group, candidates)
-        targets = torch.tensor([self._targets[i] for i in group] * candidates, device=logits.device)
+        targets = self._batch(tuple(group))[1].repeat(candidates)
         return functional.cross_entropy(logits, targets, reduction="none")
 
     def _best_labels(self, group: Sequence[int], candidates: int) -> list[str]:

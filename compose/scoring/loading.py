@@ -22,20 +22,28 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..adapter import LoraAdapter
-from ..device import AUTO, check_device
+from ..device import AUTO, TF32, check_device, device_of
 from ..errors import BaseModelError
 from ..examples import Examples
+from ..grouped_stack import stack_by_groups
 from ..method_space import MethodSpace
 from ..method_stack import stack_methods
 from ..mixed_factors import Stack
-from ..stack import stack_adapters
+from ..module_groups import ModuleGroups
+from ..sharded_stack import stack_by_device
 from .causal import CausalScorer
 from .label_matching import LabelMatchingScorer
 from .protocol import Scorer
 from .seq2seq import Seq2SeqScorer
 
 Kind = Literal["seq2seq", "causal", "encoder"]
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    TF32: torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 _LOADERS: dict[Kind, Any] = {"seq2seq": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM, "encoder": AutoModel}
 _UNUSED = ("pooler.",)
@@ -44,12 +52,14 @@ _UNUSED = ("pooler.",)
 
 @dataclass(frozen=True)
 class LoadedBase:
-    """A frozen base model in eval mode with its tokenizer. `name` is for messages."""
+    """A frozen base model in eval mode with its tokenizer. `name` is for messages; `tf32`: its float32 products may be
+    taken in TF32."""
 
     model: Any
     tokenizer: Any
     kind: Kind
     name: str
+    tf32: bool = False
 
 
 def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -> LoadedBase:
@@ -97,7 +107,7 @@ def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -
     if device != AUTO and not getattr(model, "is_quantized", False):  # those lie where they were loaded
         model.to(device)
     model.eval().requires_grad_(False)
-    return LoadedBase(model=model, tokenizer=tokenizer, kind=kind, name=directory.name)
+    return LoadedBase(model=model, tokenizer=tokenizer, kind=kind, name=directory.name, tf32=dtype == TF32)
 
 
 def kind_of(config: Any) -> Kind:
@@ -134,28 +144,41 @@ def make_scorer(
     token_budget: int | None = None,
     max_new_tokens: int | None = None,
     ends: bool = True,
+    groups: ModuleGroups | None = None,
 ) -> Scorer:
-    """The scorer for the base's kind. `params` are the method's, such as {"fold": "lorahub-compat"}; `methods` takes
-    the place of both in a search over methods (`method_space.py`). `labels` (label -> text) are for encoders,
-    `max_new_tokens` and `ends` (an end token follows the output) for the others.
+    """The scorer for the base's kind. `params` are the method's, such as {"fold": "lorahub-compat"}; `labels` (label ->
+    text) are for encoders, `max_new_tokens` and `ends` (an end token follows the output) for the others.
+    With `groups` weight rows have a number for each group of each adapter. `methods` takes the place of `method` and
+    `params` in a search over methods (`method_space.py`), and that of `groups`.
 
     Errors: those of `stack_adapters`; `IncompatibleAdapters` when the base lacks a module; `BadExamples`.
     """
     first = next(iter(base.model.parameters()))
     # low-precision bases: the adapters stay float32 and their products are rounded to the base's dtype once
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
-    stack: Stack = (
-        stack_adapters(adapters, method=method, params=params, dtype=dtype, device=base.model.device)
-        if methods is None
-        else stack_methods(adapters, methods, dtype=dtype, device=base.model.device)
-    )
+    devices = _devices(base.model, adapters)
+    mixing: dict[str, Any] = {"method": method, "params": params, "dtype": dtype}
+    if methods is not None:
+        stack: Stack = stack_methods(adapters, methods, devices, dtype=dtype)
+    elif groups is not None:
+        stack = stack_by_groups(adapters, groups, devices, **mixing)
+    else:
+        stack = stack_by_device(adapters, devices, **mixing)
     shared: dict[str, Any] = {
         "examples": examples,
         "stack": stack,
         "token_budget": token_budget,
+        "tf32": base.tf32,
         "base_name": base.name,
     }
     if base.kind == "encoder":
         return LabelMatchingScorer(base.model, base.tokenizer, labels=labels, **shared)
     scorer = Seq2SeqScorer if base.kind == "seq2seq" else CausalScorer
     return scorer(base.model, base.tokenizer, max_new_tokens=max_new_tokens, ends=ends, **shared)
+
+
+def _devices(model: Any, adapters: Sequence[LoraAdapter]) -> dict[str, torch.device]:
+    """Where the adapted modules compute, of those that the base has."""
+    modules = dict(model.named_modules())
+    paths = dict.fromkeys(path for adapter in adapters for path in adapter.modules)
+    return {path: device_of(modules[path]) for path in paths if path in modules}

@@ -21,6 +21,7 @@ from torch.nn.functional import linear
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..adapter import LoraAdapter
+from ..device import input_device, products
 from ..examples import Examples
 from ..methods import MergeMethod
 from ..mixed_factors import MixedFactors, Stack
@@ -66,7 +67,7 @@ def measure(
     chunks: Sequence[int] = (),
 ) -> Measured:
     """Time `population` random mixes, each chunk size `repeats` times in turn. Errors are those of `make_scorer`."""
-    device = base.model.device
+    device = input_device(base.model)
     clock = _Clock(device)
     sizes = tuple(chunks) or tuple(c * (16 if device.type == "cuda" else 1) for c in CHUNKS)
     scorer: Any = make_scorer(
@@ -84,7 +85,7 @@ def measure(
                 times[size].append(float("inf"))
     speeds = {size: population / median(found) for size, found in times.items()}
     best = crowd.token_budget = max(sizes, key=lambda size: speeds[size])
-    with FlopCounterMode(display=False) as counter:
+    with crowd.launched_one_by_one(), FlopCounterMode(display=False) as counter:
         scorer.example_losses(rows)
     flop = counter.get_total_flops() / population
     return Measured(
@@ -93,7 +94,7 @@ def measure(
         split=_split(scorer, rows, clock),
         flop_per_candidate=flop,
         flop_per_second=flop * speeds[best],
-        matmul_rate=matmul_rate(base.model, clock),
+        matmul_rate=matmul_rate(base, clock),
         memory_bytes=_peak_memory(device),
         best_chunk=best,
         by_chunk=speeds,
@@ -102,11 +103,11 @@ def measure(
 
 class _Clock:
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
 
     def now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
     def seconds(self, work: Callable[[], object]) -> float:
@@ -115,14 +116,16 @@ class _Clock:
         return self.now() - start
 
 
-def matmul_rate(model: Any, clock: _Clock) -> float:
-    """FLOP per second of (1024, n) @ (n, n), n the width of the model's hidden states, in its dtype: the best of 5."""
-    first = next(p for p in model.parameters() if p.ndim == 2)
-    rows, width = (16384 if first.is_cuda else 1024), first.shape[1]
-    x = torch.randn(rows, width, dtype=first.dtype, device=first.device)
-    weight = torch.randn(4 * width, width, dtype=first.dtype, device=first.device)
+def matmul_rate(base: LoadedBase, clock: _Clock) -> float:
+    """FLOP per second of (1024, n) @ (n, 4 n), n the width of the base's hidden states, in its number format: the best
+    of 5. On a GPU of 16384 rows."""
+    first = next(p for p in base.model.parameters() if p.ndim == 2)
+    rows, width = (16384 if clock.device.type == "cuda" else 1024), first.shape[1]
+    x = torch.randn(rows, width, dtype=first.dtype, device=clock.device)
+    weight = torch.randn(4 * width, width, dtype=first.dtype, device=clock.device)
     linear(x, weight)
-    seconds: float = min(clock.seconds(lambda: linear(x, weight)) for _ in range(5))
+    with products(tf32=base.tf32):
+        seconds: float = min(clock.seconds(lambda: linear(x, weight)) for _ in range(5))
     return float(8 * rows * width * width) / seconds
 
 
@@ -134,6 +137,7 @@ def _split(scorer: Any, rows: Any, clock: _Clock) -> dict[str, float]:
     crowd.stack = _TimedStack(whole, clock, parts)
     try:
         with ExitStack() as stack:
+            stack.enter_context(crowd.launched_one_by_one())
             stack.enter_context(_timed(crowd.model, "forward", parts, clock))
             if (head := output_layer(crowd.model)) is not None:
                 stack.enter_context(_timed(head, "output layer", parts, clock))
@@ -177,6 +181,10 @@ class _TimedStack:
     @property
     def params(self) -> Mapping[str, object]:
         return self.inner.params
+
+    @property
+    def device(self) -> torch.device | None:
+        return self.inner.device
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..batched_model import BatchedModel
+from ..device import compute_devices, products
 from ..errors import BaseModelError
 from ..lower_layers import LowerLayers, repeat_rows
-from ..mixed_factors import Stack
+from ..mixed_factors import Stack, checked_weights
 from .agreement import agree
 from .chunks import Lengths, at_once, default_token_budget, forward_cost, group_examples, out_of_memory
+from .graphs import CudaCapture, ForwardGraphs, Forwards, on_device
 
 T = TypeVar("T")
 Work = Callable[[Sequence[int], int], Sequence[T]]
@@ -38,11 +40,13 @@ Share = tuple[int, int]
 class Population:
     """A base model and a stack of adapters, ready to run K mixes at once."""
 
-    def __init__(self, model: nn.Module, stack: Stack, *, token_budget: int | None = None, base_name: str) -> None:
+    def __init__(
+        self, model: nn.Module, stack: Stack, *, token_budget: int | None = None, tf32: bool = False, base_name: str
+    ) -> None:
         self.model = model
         self.stack = stack
         self.token_budget = token_budget or default_token_budget(model)
-        self.base_name = base_name
+        self.base_name, self.tf32 = base_name, tf32
         self.share: Share = (0, 1)
         self._batched = BatchedModel(model, stack.module_shapes, base_name=base_name)
         self.lower = LowerLayers(model, stack.module_shapes)
@@ -50,6 +54,30 @@ class Population:
         """Counts the sets of mixes that were attached so far; within one, results of a mix may be kept."""
         self._forward_cost = forward_cost(sum(p.numel() for p in model.parameters()))
         self._gradients: list[Tensor] | None = None
+        self.graphs = self._new_graphs()
+        """None: every forward is launched operation by operation."""
+        self._standing = [*model.parameters(), *model.buffers()]
+
+    def _new_graphs(self) -> ForwardGraphs | None:
+        """Where there is one GPU and nothing of a chunk is up to the host."""
+        device = self.stack.device
+        if device is None or device.type != "cuda" or self._batched.one_at_a_time:
+            return None
+        return ForwardGraphs(CudaCapture(device), device=device) if compute_devices(self.model) == {device} else None
+
+    @contextmanager
+    def launched_one_by_one(self) -> Iterator[None]:
+        """While open, no graph is used: hooks and modes see every operation."""
+        graphs, self.graphs = self.graphs, None
+        try:
+            yield
+        finally:
+            self.graphs = graphs
+
+    def forget_graphs(self) -> None:
+        """To be called where tensors that forwards read, and that are not the model's, are replaced."""
+        if self.graphs is not None:
+            self.graphs.clear()
 
     @contextmanager
     def differentiating(self) -> Iterator[list[Tensor]]:
@@ -80,12 +108,15 @@ class Population:
         the examples."""
         if self._gradients is not None:
             return self._differentiated(weights, lengths, work, pad, self._gradients)
-        whole: Tensor | None = None
-        for rows, group, results in self._chunks(weights, lengths, work, pad, shared):
-            if whole is None:
-                whole = results.new_full((len(weights), len(lengths)), torch.nan)
-            whole[rows.start : rows.stop, list(group)] = results.view(len(rows), len(group))
-        return np.full((len(weights), len(lengths)), np.nan) if whole is None else whole.double().cpu().numpy()
+        found = list(self._chunks(weights, lengths, work, pad, shared, graphs=self.graphs))
+        whole = np.full((len(weights), len(lengths)), np.nan)
+        if not found:  # none of the forwards is of this share
+            return whole
+        values = torch.cat([results for _, _, results in found]).double().cpu().numpy()
+        sizes = [len(rows) * len(group) for rows, group, _ in found]
+        for (rows, group, _), part in zip(found, np.split(values, np.cumsum(sizes)[:-1]), strict=True):
+            whole[rows.start : rows.stop, list(group)] = part.reshape(len(rows), len(group))
+        return whole
 
     def _differentiated(
         self, weights: NDArray[np.float64], lengths: Lengths, work: LossWork, pad: bool, gradients: list[Tensor]
@@ -143,15 +174,18 @@ class Population:
         work: Callable[[Sequence[int], int], T],
         pad: bool,
         shared: int = 0,
+        graphs: ForwardGraphs | None = None,
     ) -> Iterator[tuple[range, Sequence[int], T]]:
         """(candidates, examples, results) of one forward after the other, of this share of them."""
         numbers = itertools.count()
-        rows = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
+        rows = torch.from_numpy(np.array(weights, dtype=np.float64, order="C"))
+        if self.stack.device is not None:  # else they are mixed from the host, which looks at them itself
+            rows = checked_weights(rows, self.stack.names)
         done = 0
         while done < len(rows):
             part = rows[done : done + self._at_once(len(rows) - done, [(shared,), *lengths])]
             try:
-                results = self._run_part(part, lengths, work, pad, numbers)
+                results = self._run_part(part, lengths, work, pad, numbers, graphs)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
@@ -168,17 +202,35 @@ class Population:
         work: Callable[[Sequence[int], int], T],
         pad: bool,
         numbers: Iterator[int],
+        graphs: ForwardGraphs | None,
     ) -> list[tuple[list[int], T]]:
         """One mix of the factors, then one forward per group of examples that is of this share."""
-        self.turn += 1
         candidates = part.shape[0]
         groups = group_examples(
             lengths, candidates=candidates, token_budget=self.token_budget, forward_cost=self._forward_cost, pad=pad
         )
         which, of = self.share
         mine = [group for group in groups if next(numbers) % of == which]
-        with torch.inference_mode(), self._batched.mixed(self.stack.mix(part), candidates=candidates):
-            return [(group, work(group, candidates)) for group in mine]
+        if not mine:
+            return []
+
+        def forwards(rows: Tensor) -> list[T]:
+            self.turn += 1
+            with self._batched.mixed(self.stack.mix(rows), candidates=candidates):
+                return [work(group, candidates) for group in mine]
+
+        with torch.inference_mode(), products(tf32=self.tf32):
+            if graphs is None:
+                found = forwards(part if self.stack.device is None else on_device(part, self.stack.device))
+            else:
+                key = (work, candidates, tuple(map(tuple, mine)))
+                tensors = graphs.run(key, part, cast(Forwards, forwards), standing=self._addresses())
+                found = cast(list[T], tensors)
+        return list(zip(mine, found, strict=True))
+
+    def _addresses(self) -> tuple[object, ...]:
+        """Of the base's tensors and of the stack: what a graph reads and does not hold itself."""
+        return id(self.stack), *(tensor.data_ptr() for tensor in self._standing)
 
     def _at_once(self, left: int, lengths: Lengths) -> int:
         return 1 if self._batched.one_at_a_time else at_once(left, lengths, self.token_budget)
@@ -191,54 +243,6 @@ class Population:
                 remedy="shorten the examples, use --dtype bfloat16, or a device with more memory",
             ) from error
         self.token_budget = max(1, self.token_budget // 2)
+        self.forget_graphs()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-class PopulationScorer:
-    """What every scorer says of the mixes that it scores; the one parent of the scorers, which set `_population`."""
-
-    _population: Population
-
-    @property
-    def share(self) -> Share:
-        """Which forwards of a call are run; NaN and None stand for the results of the others."""
-        return self._population.share
-
-    @share.setter
-    def share(self, share: Share) -> None:
-        self._population.share = share
-
-    @property
-    def adapter_names(self) -> tuple[str, ...]:
-        return self._population.stack.names
-
-    @property
-    def method(self) -> str:
-        return self._population.stack.method.name
-
-    @property
-    def method_params(self) -> Mapping[str, object]:
-        return self._population.stack.params
-
-    def example_losses(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        raise NotImplementedError
-
-    def losses_and_gradients(self, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(K, N) weights -> (K, E) losses as `example_losses`, and (K, N): the gradient of each row's mean loss."""
-        found = [self._one_with_gradient(row) for row in weights]  # one at a time: a backward keeps all activations
-        return np.concatenate([losses for losses, _ in found]), np.array([gradient for _, gradient in found])
-
-    def _one_with_gradient(self, row: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        with self._population.differentiating() as gradients:
-            losses = self.example_losses(row[None])
-        return losses, gradients[0][0].double().cpu().numpy() / losses.shape[1]
-
-    @property
-    def token_budget(self) -> int:
-        """Tokens per forward, as it is by now."""
-        return self._population.token_budget
-
-    @token_budget.setter
-    def token_budget(self, tokens: int) -> None:
-        self._population.token_budget = tokens

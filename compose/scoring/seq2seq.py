@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..device import input_device
 from ..examples import Examples
 from ..mixed_factors import Stack
 from .generation import greedy
 from .label_places import LabelPlaces, label_places
 from .output_layer import output_only_at, wanted_logits
-from .population import Population, PopulationScorer
+from .population import Population
+from .population_scorer import PopulationScorer
 from .tokens import attention_mask, check_tokens, encode_continuation, encode_output, pad_rows, pad_token
 
 
@@ -35,12 +37,13 @@ class Seq2SeqScorer(PopulationScorer):
         examples: Examples,
         stack: Stack,
         token_budget: int | None = None,
+        tf32: bool = False,
         max_new_tokens: int | None = None,
         ends: bool = True,
         base_name: str = "the base model",
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
-        self._population = Population(model, stack, token_budget=token_budget, base_name=base_name)
+        self._population = Population(model, stack, token_budget=token_budget, tf32=tf32, base_name=base_name)
         self._inputs = [list(tokenizer(example.input).input_ids) for example in examples]
         self._labels = [encode_output(tokenizer, example.output) for example in examples]
         if not ends:
@@ -78,7 +81,7 @@ class Seq2SeqScorer(PopulationScorer):
     def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], LabelPlaces]:
         """What the model is given for the examples of `group`, and their labels' places; made once."""
         if group not in self._batches:
-            device, pad = self._model.device, pad_token(self._tokenizer)
+            device, pad = input_device(self._model), pad_token(self._tokenizer)
             with torch.inference_mode(False):  # kept, and gradients may go through what is made of it
                 inputs = pad_rows([self._inputs[i] for i in group], value=pad, device=device)
                 # right padding of the labels needs no mask: a decoder position never sees the ones after it
@@ -94,7 +97,7 @@ class Seq2SeqScorer(PopulationScorer):
 
     def _texts(self, group: Sequence[int], candidates: int) -> list[str]:
         pad = pad_token(self._tokenizer)
-        inputs = pad_rows([self._inputs[i] for i in group], value=pad, device=self._model.device)
+        inputs = pad_rows([self._inputs[i] for i in group], value=pad, device=input_device(self._model))
         generated = self._model.generate(
             input_ids=inputs.ids.repeat(candidates, 1),
             attention_mask=inputs.mask.repeat(candidates, 1),

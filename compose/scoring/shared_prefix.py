@@ -13,8 +13,10 @@ from itertools import takewhile
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import DynamicCache
 
+from ..device import input_device
 from .output_layer import output_only_at
 
 LEAST_SAVED = 64
@@ -33,6 +35,7 @@ class SharedPrefix:
         self.share = saved / sum(map(len, prompts))
         """Of the prompts' tokens, how many need not be computed."""
         self._held: tuple[object, Any] | None = None
+        self._ids: Tensor | None = None  # on the device
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -49,7 +52,10 @@ class SharedPrefix:
         """Arguments that make the model go on after the prefix: its keys and values for `rows` rows of each candidate.
         `turn` says which mixes are attached."""
         if self._held is None or self._held[0] != turn:
-            ids = torch.tensor([self.tokens], device=self._model.device).repeat(candidates, 1)
+            if self._ids is None:
+                with torch.inference_mode(False):
+                    self._ids = torch.tensor([self.tokens], device=input_device(self._model))
+            ids = self._ids.repeat(candidates, 1)
             cache = DynamicCache(config=self._model.config)
             with output_only_at(self._model, ids.new_zeros(1)):
                 self._model(input_ids=ids, past_key_values=cache, use_cache=True)

@@ -10,6 +10,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compose.contributions import Explanation, explain
+from compose.intervals import Interval
+from compose.layer_weights import Weight
+from compose.module_groups import by_adapter
 from compose.pareto import Tradeoff
 from compose.search import finish as finish_search
 from compose.search import search as search_weights
@@ -20,8 +23,10 @@ from hub.actions.search_on_ray import RaySetup
 from hub.actions.search_plan import SearchPlan, begin
 from hub.actions.search_scorer import decided_in_float32, scorer_of
 from hub.address import Address
+from hub.few_shot_score import intervals_of
 from hub.finite import finite
 from hub.home import Home
+from hub.methods_tried import MethodTried, chosen_way, methods_tried
 from hub.training_overlap import overlaps
 from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import searches
@@ -34,7 +39,7 @@ class Mixer(Protocol):
     """Makes and publishes the mix that a search has found; `mix` does so in the home."""
 
     def __call__(
-        self, home: Home, parts: Sequence[PinnedPart], weights: Sequence[float], into: Address, *,
+        self, home: Home, parts: Sequence[PinnedPart], weights: Sequence[Weight], into: Address, *,
         options: MixOptions, search: Mapping[str, Any], notes: Sequence[str], beside: Mapping[str, str],
     ) -> Composed: ...  # fmt: skip
 
@@ -52,11 +57,28 @@ class SearchDone:
     tradeoffs: tuple[Tradeoff, ...] = ()
     """Trials that no other beats in target loss, guard loss and number of adapters; none when finished early."""
 
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """Of the few-shot scores (`hub.few_shot_score`)."""
+        return intervals_of(_outcome(self.result, None, None), self.result.trials)
+
+    @property
+    def mixed_by(self) -> str:
+        """The method that was chosen with its options; empty where the search had one, or found no mix."""
+        return chosen_way(_outcome(self.result, None, None), self.result.trials)
+
+    @property
+    def methods(self) -> list[MethodTried]:
+        """What each method came to, the best first; none where the search had one."""
+        return methods_tried(self.result.trials)
+
     def as_dict(self) -> dict[str, object]:
         return {
             "search": self.uuid,
             "adapters": list(self.result.adapter_names),
             **_outcome(self.result, self.explanation, self.composed),
+            "methods": [one.as_dict() for one in self.methods],
+            "intervals": {name: asdict(one) for name, one in self.intervals.items()},
             "training_overlap": overlaps(self.plan.parts, self.plan.examples),
             "preselection": self.plan.preselection,
             "published": self.composed.as_dict() if self.composed else None,
@@ -132,12 +154,15 @@ def searched(
     return search_weights(
         [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
         workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
-        l1=options.l1, simplex=options.simplex, methods=options.method_space(), replay=replay, on_trial=on_batch,
+        l1=options.l1, simplex=options.simplex, scale=options.scale, groups=plan.groups,
+        methods=options.method_space(), seeds=options.seeds, gate=options.gate, top=options.top, replay=replay,
+        on_trial=on_batch,
     )  # fmt: skip
 
 
 def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
-    """End a stopped or killed search with the best of its stored trials, and publish that; nothing is scored.
+    """End a stopped or killed search with what its stored trials give evidence for, and publish that; nothing is
+    scored.
 
     `plan` is that of `stored_plan`. `SearchError` when too little was scored; the search can be resumed then.
     """
@@ -146,7 +171,8 @@ def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
     result = finish_search(
         [part.name for part in plan.parts], plan.replay, method=options.merge_method(), budget=options.budget,
         seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
-        params=options.merge_params(), methods=options.method_space(),
+        params=options.merge_params(), methods=options.method_space(), groups=plan.groups, seeds=options.seeds,
+        gate=options.gate, top=options.top,
     )  # fmt: skip
     row = begin(home, plan)
     composed = _publish(home, row.uuid, plan, result, mixer)
@@ -190,17 +216,17 @@ class _Recorder:
 
 def _explain(scorer: Any, result: SearchResult, methods: MethodSpace | None) -> Explanation:
     """The chosen mix beside base and best single adapter, and without each of its adapters."""
-    compared = {"base": (0.0,) * len(result.adapter_names)}
+    compared = {"base": (0.0,) * len(result.weights)}
     single = result.baselines.best_single if result.baselines is not None else None
     if single is not None:
         compared["best single"] = single.weights
     if methods is None or result.method is None:
-        return explain(scorer, result.weights, compared=compared)
+        return explain(scorer, result.weights, compared=compared, names=result.adapter_names)
     from compose.method_space import Setting
     from compose.scoring.settled import SettledScorer
 
     own = SettledScorer(scorer, methods, Setting(result.method, result.params))
-    found = explain(own, result.weights, compared=compared)
+    found = explain(own, result.weights, compared=compared, names=result.adapter_names)
     if single is None or (single.method, single.params) == (result.method, result.params):
         return found
     # the single adapter as it was compared with, by another method than the mix
@@ -210,9 +236,10 @@ def _explain(scorer: Any, result: SearchResult, methods: MethodSpace | None) -> 
 
 
 def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixer: Mixer) -> Composed | None:
-    """Parts with weight 0 are not part of the mix. Nothing is published when the base alone was best. Every trial is
-    published beside it; the examples are not, only their digest."""
-    used = [(part, weight) for part, weight in zip(plan.parts, result.weights, strict=True) if weight != 0]
+    """Parts with weight 0 (in all groups) are not part of the mix. Nothing is published when the base alone was best.
+    Every trial is published beside it; the examples are not, only their digest."""
+    weights = by_adapter(result.weights, plan.groups)
+    used = [(part, weight) for part, weight in zip(plan.parts, weights, strict=True) if weight != 0]
     if plan.into is None or not used:
         return None
     trials = trials_text(result.trials)
@@ -221,6 +248,7 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixe
         "optimizer": result.optimizer,
         "preset": result.preset,
         "seed": result.seed,
+        "seeds": result.seeds,
         "budget": result.budget,
         "evaluations": result.evaluations,
         "workers": plan.options.workers,
@@ -238,6 +266,8 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixe
         "training_overlap": overlaps(plan.parts, plan.examples),
         "versions": {name: version(name) for name in ("nevergrad", "numpy", "transformers")},
     }
+    if plan.groups is not None:
+        found["groups"] = plan.groups.as_dict()
     method, params = plan.options.merge_method(), plan.options.merge_params()
     if (methods := plan.options.method_space()) and result.method is not None:
         method, params = result.method, dict(result.params)
@@ -255,6 +285,7 @@ def _outcome(result: SearchResult, explanation: Explanation | None, composed: Co
         "weights": list(result.weights),
         "method": result.method,
         "params": dict(result.params),
+        "groups": list(result.groups),
         "loss": result.loss,
         "objective": result.objective,
         "baselines": asdict(result.baselines) if result.baselines else None,
@@ -262,6 +293,7 @@ def _outcome(result: SearchResult, explanation: Explanation | None, composed: Co
         "evaluations": result.evaluations,
         "budget": result.budget,
         "seed": result.seed,
+        "seeds": result.seeds,
         "optimizer": result.optimizer,
         "preset": result.preset,
         "stopped": result.stopped,

@@ -99,4 +99,4 @@ def tradeoffs_of(scorer: Scorer, result: SearchResult, methods: MethodSpace | No
     means = None
     if isinstance(scorer, GuardedScorer):
         means = scorer.means(rows_of(result.trials, methods))
-    return tradeoffs(result.trials, means)
+    return tradeoffs(result.trials, means, groups=max(1, len(result.groups)))

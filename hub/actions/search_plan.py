@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from compose.errors import SearchError
 from compose.examples import Examples, examples_of, read_examples, read_labels
+from compose.group_words import group_count
 from compose.mixed_settings import mixed_optimizer
-from compose.search import FIT, LORAHUB, check_settings
+from compose.module_groups import ModuleGroups, stored_groups
+from compose.search_settings import FIT, LORAHUB, check_settings
+from compose.top_mix import TOP
 from compose.trials import Kind, Trial
 from hub.actions.compose import PinnedPart, check_fit, pin_parts
 from hub.actions.publish import check_target
+from hub.actions.search_groups import groups_for
 from hub.actions.search_objective import read_source
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
@@ -57,6 +61,16 @@ class SearchOptions:
     bounds: tuple[float, float] | None = None
     l1: float | None = None
     simplex: bool = False
+    scale: tuple[float, float] | None = None
+    """With `simplex`: what the weights add up to, between these two; None: to 1."""
+    groups: str | None = None
+    """`layers:4`, `attn,mlp`, globs (compose/group_words.py): a weight for each group of modules of each adapter."""
+    seeds: int = 1
+    """Searches by a nevergrad optimizer that share the budget and are averaged; for the method exact."""
+    gate: bool = True
+    """False: the few-shot loss decides; for adam and nevergrad's optimizers."""
+    top: int = TOP
+    """Adapters in the uniform mix of the best that adam's and nevergrad's searches score as well; 0: none."""
     device: str = "cpu"
     objective: str = "loss"
     max_new_tokens: int | None = None
@@ -132,6 +146,8 @@ class SearchPlan:
     usage: SearchUsage = field(default_factory=SearchUsage)
     guard: Examples | None = None
     """Rows whose mean loss must not rise above the base's."""
+    groups: ModuleGroups | None = None
+    """What `options.groups` means for these adapters; None: one weight each."""
 
 
 def new_plan(
@@ -169,16 +185,18 @@ def new_plan(
     usage, usage_notes = choose_usage(
         contracts, template=template, chat_template=chat_template, outputs=[row.output for row in source.examples]
     )
+    found = _base_for(home, parts, base, allow_unbound=allow_unbound)
     return SearchPlan(
         parts=parts,
         examples=source.examples,
         labels=read_labels(labels) if isinstance(labels, Path) else labels,
         into=into,
-        base=_base_for(home, parts, base, allow_unbound=allow_unbound),
+        base=found,
         options=_settled(chosen),
         notes=(*notes, *usage_notes, *overlap_notes(parts, source.examples)),
         usage=replace(usage, stop=source.stop or usage.stop),
         guard=read_examples(guard) if isinstance(guard, Path) else guard,
+        groups=groups_for(parts, chosen.groups, found),
     )
 
 
@@ -197,8 +215,9 @@ def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
         find_method(method).resolve(params)
     check_settings(
         names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
-        preset=options.preset, bounds=options.bounds, l1=options.l1, simplex=options.simplex, method=method,
-        params=params, methods=space,
+        preset=options.preset, bounds=options.bounds, l1=options.l1, simplex=options.simplex,
+        scale=options.scale, groups=None if options.groups is None else group_count(options.groups),
+        seeds=options.seeds, gate=options.gate, top=options.top, method=method, params=params, methods=space,
     )  # fmt: skip
     if options.objective != "loss":
         from compose.scoring.objectives import check_objective
@@ -231,9 +250,11 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
     if examples.digest != row.examples_digest:
         raise NotReproduced(f"the stored examples of search {uuid} do not have their recorded digest")
     options = dict(config["options"])
-    options["bounds"] = tuple(options["bounds"]) if options["bounds"] else None
+    for name in ("bounds", "scale"):  # JSON has no tuples; a search of an earlier version had no scale
+        options[name] = tuple(options[name]) if options.get(name) else None
     if not options["optimizer"] and not options["preset"]:  # a search from before `fit` was the default
         options["optimizer"] = ONE_WORKER if options["workers"] == 1 else SEVERAL_WORKERS
+    options.setdefault("top", 0)  # a search from before it was scored must ask the same trials again
     addresses = [_pinned_address(adapter) for adapter in row.adapters]
     return SearchPlan(
         parts=tuple(
@@ -248,6 +269,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         preselection=config.get("preselection"),
         usage=stored_usage(config.get("usage", {})),
         guard=examples_of(config["guard"]) if config.get("guard") else None,
+        groups=stored_groups(config.get("groups")),
         replay=tuple(
             Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind), t.example_losses, t.method, t.params)
             for t in trials
@@ -276,6 +298,7 @@ def begin(home: Home, plan: SearchPlan) -> searches.Search:
                 "preselection": plan.preselection,
                 "usage": plan.usage.as_dict(),
                 "guard": [asdict(example) for example in plan.guard.rows] if plan.guard else None,
+                "groups": plan.groups.as_dict() if plan.groups else None,
             },
             examples_digest=plan.examples.digest,
         )

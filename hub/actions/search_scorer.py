@@ -52,6 +52,7 @@ def _mixing(plan: SearchPlan) -> dict[str, Any]:
         "methods": plan.options.method_space(),
         "max_new_tokens": plan.options.max_new_tokens,
         "token_budget": plan.options.chunk_tokens,
+        "groups": plan.groups,
     }
 
 

@@ -213,8 +213,8 @@ def _plan_of_mix(
         plan = new_plan(home, [exact], rows, base=base, allow_unbound=True, options=alone)
         return replace(plan, usage=stored_usage(search.get("usage") or {}))
     plan = _search_of(home, search)
-    options = replace(plan.options, method=alone.method, params=alone.params, preset=None)
-    return replace(plan, parts=tuple(pin_parts(home, [exact])), options=options)
+    options = replace(plan.options, method=alone.method, params=alone.params, preset=None, groups=None)
+    return replace(plan, parts=tuple(pin_parts(home, [exact])), options=options, groups=None)
 
 
 def _search_of(home: Home, search: Mapping[str, Any]) -> SearchPlan:

@@ -31,7 +31,7 @@ def bench(
     param: ParamOption = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     dtype: Annotated[
-        str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the device has it.")
+        str, typer.Option(help="float32, tf32 (GPU), bfloat16, or auto: bfloat16 where the device has it.")
     ] = "float32",
     chunk_tokens: Annotated[int | None, typer.Option(min=1, help="Only this many tokens per forward.")] = None,
     allow_unbound: Annotated[

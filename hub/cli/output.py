@@ -47,7 +47,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     """A plain table; columns named in `right` are right-aligned numbers."""
     made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        made.add_column(escape(column), justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         made.add_row(*(escape(str(cell)) if cell is not None else "" for cell in row))
     return made

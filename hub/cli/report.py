@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 
+from hub.cli.method_table import method_lines
 from hub.cli.output import JsonOption, Output, escape, table
 from hub.cli.target import open_hub
 from hub.errors import UsageError
+from hub.few_shot_score import span
 from hub.home import Home
 from hub.report.search_report import SearchReport, stored_report
+
+COLUMNS = ("candidate", "loss", "90 % interval")
 
 
 def register(app: typer.Typer) -> None:
@@ -34,19 +39,37 @@ def report(
             write_report(out, home, found.uuid, html)
     contributions = {name: f"{gain:+.4f}" for name, gain in found.gains.items()}
     rows = [
-        (name, f"{weight:+.4f}", contributions.get(name, "")) for name, weight in found.weights.items() if weight != 0
+        (name, *(f"{weight:+.4f}" for weight in weights), contributions.get(name, ""))
+        for name, weights in found.group_weights.items()
+        if any(weights)
     ]
-    losses = [(name, f"{loss:.4f}") for name, loss in found.candidates.items()]
+    columns = (*(found.groups or ("weight",)), "contribution")
+    intervals = found.intervals
+    losses = [(name, f"{loss:.4f}", span(intervals.get(name))) for name, loss in found.candidates.items()]
+    estimates = [(str(one["name"]), _shown(one["loss"]), _ends(one["low"], one["high"])) for one in found.held_out]
+    held_out: list[RenderableType] = []
+    if estimates:
+        held_out = [table("held-out loss", COLUMNS, estimates, right=COLUMNS[1:]), ""]
     out.result(
         found.as_dict(),
         escape(found.verdict),
         "",
-        table("", ("candidate", "loss"), losses, right=("loss",)),
-        *(["", f"mixed by {escape(found.mixed_by)}"] if found.mixed_by else []),
+        table("few-shot loss", COLUMNS, losses, right=COLUMNS[1:]),
         "",
-        table("", ("adapter", "weight", "contribution"), rows, right=("weight", "contribution")),
+        *method_lines(found.mixed_by, found.methods),
+        *held_out,
+        table("", ("adapter", *columns), rows, right=columns),
         *(f"[dim]{escape(note)}[/]" for note in found.notes),
     )
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    return f"{_shown(low, 3)} to {_shown(high, 3)}"
+
+
+def _shown(value: float | None, digits: int = 4) -> str:
+    """JSON has no infinities: None stands for them."""
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def check_report_file(path: Path | None) -> None:

@@ -116,10 +116,27 @@ def search(
         bool, typer.Option("--non-negative", help="No weight below 0 (as fit does anyhow).")
     ] = False,
     simplex: Annotated[bool, typer.Option("--simplex", help="Weights of 0 or more that add up to 1; for fit.")] = False,
+    scale: Annotated[
+        str,
+        typer.Option(metavar="LOW,HIGH", help="With --simplex: they add up to a number between, which is searched."),
+    ] = "",
+    groups: Annotated[
+        str,
+        typer.Option(
+            metavar="layers:N|attn,mlp|GLOBS",
+            help="A weight per adapter and group of modules: N groups of layers, kinds (attn, mlp, other), or globs.",
+        ),
+    ] = "",
     l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Searches by a nevergrad optimizer that share the budget and are averaged.")
+    ] = 1,
+    no_gate: Annotated[
+        bool, typer.Option("--no-gate", help="Keep what has the lowest few-shot loss; not for fit.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ..., or auto: over all of them.")] = "cpu",
     dtype: Annotated[
-        str, typer.Option(help="Search in float32, bfloat16, or auto: bfloat16 where the device has it.")
+        str, typer.Option(help="Search in float32, tf32 (GPU), bfloat16, or auto: bfloat16 where the device has it.")
     ] = "float32",
     chunk_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens per forward; mixhub bench says what is best.")
@@ -137,7 +154,7 @@ def search(
         str, typer.Option(metavar="ID", help="Continue a stopped search; all other options are its own.")
     ] = "",
     finish: Annotated[
-        bool, typer.Option("--finish", help="With --resume: publish the best so far, without scoring.")
+        bool, typer.Option("--finish", help="With --resume: judge and publish the best so far, without scoring.")
     ] = False,
     report_file: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write one self-contained HTML page of the search.")
@@ -201,6 +218,10 @@ def search(
                     bounds=limits(bounds, non_negative=non_negative),
                     l1=l1,
                     simplex=simplex,
+                    scale=parse_pair(scale, "--scale") if scale else None,
+                    groups=groups or None,
+                    seeds=seeds,
+                    gate=not no_gate,
                     device=device,
                     objective=objective,
                     max_new_tokens=max_new_tokens,
@@ -267,18 +288,18 @@ def limits(bounds: str, *, non_negative: bool) -> tuple[float, float] | None:
     """Of every weight; None: the optimizer's own."""
     if not bounds:
         return (0.0, 1.5) if non_negative else None
-    low, high = parse_bounds(bounds)
+    low, high = parse_pair(bounds, "--bounds")
     if non_negative and high <= 0:
         raise UsageError(f"--bounds {bounds} leave no weight that is not negative")
     return (max(0.0, low) if non_negative else low, high)
 
 
-def parse_bounds(text: str) -> tuple[float, float]:
+def parse_pair(text: str, option: str) -> tuple[float, float]:
     """`LOW,HIGH`, low < high."""
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"--bounds '{text}' is not two numbers", remedy="for example --bounds 0,1") from error
+        raise UsageError(f"{option} '{text}' is not two numbers", remedy=f"for example {option} 0,1") from error
     if not low < high:
-        raise UsageError(f"--bounds {text}: {low} is not below {high}")
+        raise UsageError(f"{option} {text}: {low} is not below {high}")
     return low, high

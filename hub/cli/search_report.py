@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from types import TracebackType
 
 from rich.console import RenderableType
@@ -13,8 +12,9 @@ from compose.trials import Progress as Batch
 from compose.trials import SearchResult
 from hub.actions.search import SearchDone
 from hub.actions.search_plan import SearchPlan
+from hub.cli.method_table import method_lines
 from hub.cli.output import Output, escape, table
-from hub.report.search_report import way
+from hub.few_shot_score import MIX, span
 
 BAR = 30
 """Characters of the longest bar."""
@@ -62,13 +62,18 @@ def report(out: Output, done: SearchDone) -> None:
     result = done.result
     for note in (*done.plan.notes, *result.notes):
         out.warn(note)
-    losses = [(name, f"{loss:.4f}") for name, loss in compared(result)]
+    columns = ("candidate", "loss", "90 % interval")
     text: list[RenderableType] = [
-        table(measured(done), ("candidate", "loss"), losses, right=("loss",)),
+        table(measured(done), columns, compared(done), right=columns[1:]),
+        *(
+            ["[dim]the intervals are of the mean over the examples, which the preset divides by their number[/]"]
+            if result.preset
+            else []
+        ),
         "",
         *held_out(result),
-        *mixed_by(done),
-        *weight_bars(result.adapter_names, result.weights),
+        *method_lines(done.mixed_by, done.methods),
+        *weight_lines(result),
         "",
         *contribution_lines(done.explanation),
         f"[dim]{result.evaluations} evaluations, {len(result.searched)} of {len(result.adapter_names)} adapters "
@@ -90,15 +95,6 @@ def measured(done: SearchDone) -> str:
     """What the losses are."""
     name = done.plan.options.objective
     return "few-shot loss" if name in ("loss", "choice_loss") else f"1 - {name}, the loss breaks ties"
-
-
-def mixed_by(done: SearchDone) -> list[str]:
-    """The method that was chosen, where there was a choice, and how often each was tried."""
-    result = done.result
-    if not done.plan.options.searches_methods() or result.method is None:
-        return []
-    tried = ", ".join(f"{name} {count}" for name, count in Counter(t.method for t in result.trials).most_common())
-    return [f"mixed by {escape(way(result.method, result.params))}  [dim]trials: {tried}[/]", ""]
 
 
 def tradeoff_table(done: SearchDone) -> RenderableType:
@@ -124,16 +120,19 @@ def tell_how_to_go_on(out: Output, uuid: str, plan: SearchPlan, *, found: bool) 
         out.say(f"or {what} the best so far: mixhub search --resume {uuid[:12]} --finish")
 
 
-def compared(result: SearchResult) -> list[tuple[str, float]]:
-    """Name and few-shot loss of what was there and of what was found."""
-    rows: list[tuple[str, float]] = []
-    if result.baselines is not None:
+def compared(done: SearchDone) -> list[tuple[str, str, str]]:
+    """Name, few-shot loss and its bootstrap interval, of what was there and of what was found."""
+    result, intervals = done.result, done.intervals
+    there = result.baselines
+    rows: list[tuple[str, str, float]] = []
+    if there is not None:
         rows = [
-            ("base", result.baselines.base.loss),
-            ("uniform", result.baselines.uniform.loss),
-            (f"best single ({result.baselines.best_single_name})", result.baselines.best_single.loss),
+            ("base", "base", there.base.loss),
+            ("uniform", "uniform", there.uniform.loss),
+            ("best_single", f"best single ({there.best_single_name})", there.best_single.loss),
         ]
-    return [*rows, (f"found ({result.preset or 'default'} search)", result.loss)]
+    rows.append((MIX, f"found ({result.preset or 'default'} search)", result.loss))
+    return [(name, f"{loss:.4f}", span(intervals.get(key))) for key, name, loss in rows]
 
 
 def contribution_lines(explanation: Explanation | None) -> list[RenderableType]:
@@ -170,6 +169,19 @@ def held_out(result: SearchResult) -> list[RenderableType]:
     return [table(f"held-out loss, {result.gate.folds} folds", columns, rows, right=columns[1:]), ""]
 
 
+def weight_lines(result: SearchResult) -> list[RenderableType]:
+    """Bars, or a table of adapters and groups where each adapter has several weights."""
+    if not result.groups:
+        return list(weight_bars(result.adapter_names, result.weights))
+    used = [
+        (name, *(f"{weight:+.3f}" for weight in weights))
+        for name, weights in zip(result.adapter_names, result.by_adapter, strict=True)
+        if any(weights)
+    ]
+    lines: list[RenderableType] = [table("weights", ("adapter", *result.groups), used, right=result.groups)]
+    return [*lines, *_idle(len(result.adapter_names) - len(used))]
+
+
 def weight_bars(names: tuple[str, ...], weights: tuple[float, ...]) -> list[str]:
     """One line an adapter: its name, its weight, and a bar from the middle: left for negative, right for positive.
     Those of weight 0 are only counted."""
@@ -184,6 +196,8 @@ def weight_bars(names: tuple[str, ...], weights: tuple[float, ...]) -> list[str]
         right = "█" * length if weight > 0 else ""
         colour = "red" if weight < 0 else "green"
         lines.append(f"{escape(name.ljust(widest))} {weight:+7.3f} [{colour}]{left}│{right}[/]")
-    if idle := len(names) - len(used):
-        lines.append(f"[dim]{idle} adapter{'s have' if idle > 1 else ' has'} weight 0[/]")
-    return lines
+    return [*lines, *_idle(len(names) - len(used))]
+
+
+def _idle(count: int) -> list[str]:
+    return [f"[dim]{count} adapter{'s have' if count > 1 else ' has'} weight 0[/]"] if count else []

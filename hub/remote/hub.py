@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from compose.layer_weights import Weight
 from compose.recipe import RECIPE_FILE, read_recipe
 from hub.actions import verify as verify_action
 from hub.actions.aliases import Move, guard_role, whole_repo
@@ -163,7 +164,7 @@ class RemoteHub(Hub):
         return pinned
 
     def _mix_found(
-        self, home: Home, parts: Sequence[PinnedPart], weights: Sequence[float], into: Address, *,
+        self, home: Home, parts: Sequence[PinnedPart], weights: Sequence[Weight], into: Address, *,
         options: MixOptions, search: Mapping[str, Any], notes: Sequence[str], beside: Mapping[str, str],
     ) -> Composed:  # fmt: skip
         """The server mixes what was found here, from its own bytes: so the recipe is true. It knows the base itself."""

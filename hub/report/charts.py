@@ -59,6 +59,23 @@ class Bar:
     text: str
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A field of a heat map; `strength` is in percent of the strongest."""
+
+    text: str
+    strength: float
+    negative: bool
+
+
+def heat_map(rows: Mapping[str, Sequence[float]]) -> dict[str, list[Cell]]:
+    """The rows that are not all 0, the heaviest first."""
+    used = {name: values for name, values in rows.items() if any(values)}
+    largest = max((abs(value) for values in used.values() for value in values), default=0.0) or 1.0
+    ordered = sorted(used, key=lambda name: -sum(abs(value) for value in used[name]))
+    return {name: [Cell(f"{v:+.3f}", abs(v) / largest * 100, v < 0) for v in used[name]] for name in ordered}
+
+
 def convergence(trials: Sequence[Trial]) -> Curve | None:
     """The losses of all trials in order; None where fewer than two are finite."""
     finite = [trial for trial in trials if math.isfinite(trial.loss)]

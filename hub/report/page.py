@@ -8,8 +8,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from hub.report.charts import HEIGHT, LEFT, WIDTH, bars, convergence
-from hub.report.search_report import SearchReport, way
+from hub.methods_tried import options_text, way
+from hub.report.charts import HEIGHT, LEFT, WIDTH, bars, convergence, heat_map
+from hub.report.search_report import SearchReport
 
 MOST_EXAMPLES = 200
 LONGEST_TEXT = 300
@@ -17,7 +18,7 @@ LONGEST_TEXT = 300
 
 def search_page(report: SearchReport) -> str:
     """The page as text."""
-    weights = {name: weight for name, weight in report.weights.items() if weight != 0}
+    weights = {name: weight for name, weight in report.weights.items() if any(report.group_weights[name])}
     ordered = dict(sorted(weights.items(), key=lambda pair: -abs(pair[1])))
     return _template().render(
         report=report,
@@ -25,6 +26,7 @@ def search_page(report: SearchReport) -> str:
         result=report.result or {},
         curve=convergence(report.trials),
         weights=bars(ordered),
+        heat=heat_map(report.group_weights) if report.groups else {},
         idle=len(report.weights) - len(weights),
         contributions=bars(report.gains, report.gain_errors),
         harmful=[name for name, gain in report.gains.items() if gain < 0],
@@ -52,6 +54,7 @@ def _template() -> Template:
     environment.filters["short"] = _short
     environment.filters["loss"] = _loss
     environment.globals["way"] = way
+    environment.globals["options_of"] = options_text
     return environment.get_template("search.html.jinja")
 
 

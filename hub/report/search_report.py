@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from compose.intervals import Interval
+from hub.few_shot_score import intervals_of
 from hub.home import Home
+from hub.methods_tried import MethodTried, chosen_way, methods_tried
 from storage import searches
 from storage.searches import Search, Trial
 
@@ -40,10 +43,21 @@ class SearchReport:
     trials: tuple[Trial, ...]
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups of modules that have weights of their own; none: one weight for each adapter."""
+        return tuple((self.result or {}).get("groups") or ())
+
+    @property
+    def group_weights(self) -> dict[str, tuple[float, ...]]:
+        """Adapter -> its weights, one for each group, or just one; empty without a result."""
+        found, size = (self.result or {}).get("weights") or (), max(1, len(self.groups))
+        rows = [tuple(found[i : i + size]) for i in range(0, len(found), size)]
+        return dict(zip(self.adapters, rows, strict=False))
+
+    @property
     def weights(self) -> dict[str, float]:
-        """Adapter -> weight; empty without a result."""
-        found = (self.result or {}).get("weights") or ()
-        return dict(zip(self.adapters, found, strict=False))
+        """Adapter -> weight, the mean over its groups; empty without a result."""
+        return {name: sum(row) / len(row) for name, row in self.group_weights.items()}
 
     @property
     def gains(self) -> dict[str, float]:
@@ -77,6 +91,13 @@ class SearchReport:
         if "loss" in result:
             found["mix"] = _number(result["loss"])
         return found
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """90 % bootstrap intervals of the `candidates`' mean losses over the examples, where they are known."""
+        single = ((self.result or {}).get("baselines") or {}).get("best_single_name")
+        shown = {"best_single": f"best single: {single}" if single else "best single"}
+        return {shown.get(name, name): one for name, one in intervals_of(self.result or {}, self.trials).items()}
 
     @property
     def examples(self) -> list[ExampleRow]:
@@ -119,11 +140,13 @@ class SearchReport:
 
     @property
     def mixed_by(self) -> str:
-        """The method that was chosen with its options; empty where the search had one, or no result yet."""
-        if not any(trial.method for trial in self.trials) or not (self.result or {}).get("method"):
-            return ""
-        result = self.result or {}
-        return way(result["method"], result.get("params") or {})
+        """The method that was chosen with its options; empty where the search had one, or found no mix."""
+        return chosen_way(self.result, self.trials)
+
+    @property
+    def methods(self) -> list[MethodTried]:
+        """What each method came to, the best first; none where the search had one."""
+        return methods_tried(self.trials)
 
     @property
     def held_out(self) -> list[Mapping[str, Any]]:
@@ -146,6 +169,8 @@ class SearchReport:
             "examples_sha256": self.examples_sha256,
             "config": dict(self.config),
             "result": dict(self.result) if self.result else None,
+            "intervals": {name: vars(one) for name, one in self.intervals.items()},
+            "methods": [one.as_dict() for one in self.methods],
             "trials": [vars(trial) for trial in self.trials],
         }
 
@@ -164,16 +189,6 @@ def stored_report(home: Home, uuid: str) -> SearchReport:
         row.uuid, row.status, row.created_at, row.finished_at, tuple(one.full_name for one in row.adapters), row.config,
         row.examples_digest, result, tuple(trials),
     )  # fmt: skip
-
-
-def way(method: str | None, params: Mapping[str, Any] | None) -> str:
-    """A method with its options, for people; empty: the search's own."""
-    listed = (
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in (params or {}).items()
-    )
-    text = ", ".join(listed)
-    return f"{method or ''} ({text})" if text else method or ""
 
 
 def _sentence(gate: Any) -> str:

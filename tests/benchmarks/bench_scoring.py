@@ -1,6 +1,7 @@
 """Scoring a population against LoRAHub's loop, in one process, interleaved; prints ratios and the share of the floor.
 
-    python tests/benchmarks/bench_scoring.py [--device cuda] [--small] [--json FILE] [--rounds N] [--only SHAPE]
+    python tests/benchmarks/bench_scoring.py [--device cuda] [--json FILE] [--rounds N] [--only SHAPE]
+    python tests/benchmarks/bench_scoring.py --small [--gpu-figures]    (does it run: toy shapes, here)
 
 The reference loop is written down in `scoring_speed/reference.py`, the floor in `scoring_speed/floor.py`, the models in
 `scoring_speed/shapes.py`: random weights in published shapes, 20 adapters of rank 16 on q and v, 5 examples. Ours is
@@ -10,8 +11,10 @@ rounds their logits to float32 before its own loss).
 
 On a CPU times are process CPU seconds with one torch thread; on a GPU wall-clock seconds until the device is idle.
 Ratios (`..._x`) are the reference's median over ours at a population of 16; `floor_...` is our median over the floor
-that was measured between the same rounds. `--json` holds them by name, on a GPU with `gpu_` before; null with a reason
-in `reasons` where this machine cannot say.
+that was measured between the same rounds. On a GPU there are larger shapes too, for which a whole search of 40
+evaluations, loading included, is timed against the reference's (`search_x`), and `..._rate_share` is the FLOP of a
+candidate over our time in bfloat16, as a share of what one large product reaches. `--json` holds all by name, on a GPU
+with `gpu_` before; null with a reason in `reasons` where this machine cannot say.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 import peft
 import torch
-from scoring_speed.floor import floor_seconds, work_of
+from scoring_speed.floor import floor_seconds, matmul_rate, work_of
 from scoring_speed.reference import ReferenceLoop
 from scoring_speed.shapes import (
     ADAPTERS,
@@ -45,6 +48,7 @@ from scoring_speed.shapes import (
     EXAMPLES,
     GPU_SHAPES,
     RANK,
+    SMALL_GPU_SHAPES,
     SMALL_SHAPES,
     Shape,
     new_base,
@@ -55,6 +59,7 @@ from scoring_speed.shapes import (
 from compose.device import has_bfloat16
 from compose.peft_files import read_adapter
 from compose.scoring import LoadedBase, Scorer, make_scorer
+from compose.search import search
 from compose.stack import stack_adapters
 
 COMPAT = {"fold": "lorahub-compat"}
@@ -63,6 +68,8 @@ MAIN = 16
 """The population that the ratios are of."""
 FEW = 3
 """Rounds after which the largest population is measured too; it takes as long as all the others."""
+BUDGET = 40
+"""Evaluations of a whole search."""
 Times = dict[str, list[float]]
 
 
@@ -107,9 +114,19 @@ class Bench:
         twin = new_base(self.shape, torch.float64, self.device)
         reference = ReferenceLoop(twin, self.folders, self.examples)
         weights = np.random.default_rng(1).uniform(-0.3, 0.3, (4, ADAPTERS))
+        for _ in range(0 if self.device == "cpu" else 2):
+            scorer.example_losses(weights)  # on a GPU the third time is the first that is nothing but a replay
         ours = (scorer.example_losses(weights) * scorer.token_counts).sum(1) / scorer.token_counts.sum()
         theirs = np.array([reference.mean_loss(row) for row in weights.tolist()])
         return float(np.abs(ours / theirs - 1).max())
+
+    def search(self) -> object:
+        """A whole search of ours, from the adapters' folders on, with the settings that are the default."""
+        scorer = self.scorer_on(self.base)
+        return search(scorer.adapter_names, scorer, budget=BUDGET, seed=0)
+
+    def reference_search(self, fresh: LoadedBase) -> object:
+        return ReferenceLoop(fresh, self.folders, self.examples).search(BUDGET)
 
     def work(self) -> Any:
         tokenizer = self.base.tokenizer
@@ -133,8 +150,13 @@ def measure(shape: Shape, *, rounds: int, device: str) -> dict[str, Any]:
             rows = bench.rows(count)
             return lambda: scorer.example_losses(rows)
 
-        for count in (1, MAIN):
+        if device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
+        for count in (1, MAIN) if device == "cpu" else (*POPULATIONS, *POPULATIONS, *POPULATIONS):
             step(bench.scorer, count)()
+            if low is not None and count == MAIN:
+                step(low, count)()
+        bench.reference.mean_loss(bench.rows(1)[0].tolist())
         for turn in range(rounds):
             timed("load", bench.load)
             fresh = new_base(shape, torch.float32, device)
@@ -142,10 +164,18 @@ def measure(shape: Shape, *, rounds: int, device: str) -> dict[str, Any]:
             for count in POPULATIONS:
                 row = bench.rows(1)[0].tolist()
                 timed("reference", lambda row=row: bench.reference.mean_loss(row))
-                if count <= MAIN or turn >= FEW:
+                if count <= MAIN or turn >= FEW or device != "cpu":
                     timed(f"population_{count}", step(bench.scorer, count), count)
+            if shape.search and turn < FEW:
+                timed("search", bench.search)
+                fresh = new_base(shape, torch.float32, device)
+                timed("search_reference", lambda fresh=fresh: bench.reference_search(fresh))
             if low is not None:
                 timed("bfloat16", step(low, MAIN), MAIN)
+                rate = matmul_rate(
+                    bench.base.model.config.hidden_size, dtype=torch.bfloat16, device=device, seconds=bench.seconds
+                )
+                times.setdefault("matmul_bfloat16_rate", []).append(rate)
             for name, dtype in (("floor", torch.float32), *([("floor_bfloat16", torch.bfloat16)] if low else [])):
                 floor, rate = floor_seconds(
                     work, candidates=MAIN // 2, dtype=dtype, device=device, seconds=bench.seconds
@@ -166,9 +196,18 @@ def measure(shape: Shape, *, rounds: int, device: str) -> dict[str, Any]:
             str(p): middle["reference"] / middle[f"population_{p}"] for p in POPULATIONS if f"population_{p}" in middle
         },
         "bf16_x": None if low is None else middle["reference"] / middle["bfloat16"],
+        "bf16_rate_share": None if low is None else work.flop / middle["bfloat16"] / middle["matmul_bfloat16_rate"],
+        "search_x": middle["search_reference"] / middle["search"] if shape.search else None,
         "floor": middle[f"population_{MAIN}"] / middle["floor"],
+        "graphs": graphs_of(bench.scorer),
         "peak_memory_bytes": peak_memory(device),
     }
+
+
+def graphs_of(scorer: Any) -> str:
+    """Whether CUDA graphs were replayed."""
+    graphs = scorer._population.graphs
+    return "none" if graphs is None else "failed" if graphs.failed else f"{len(graphs)} shapes"
 
 
 def rank_correlation(bench: Bench, low: Scorer) -> float:
@@ -209,7 +248,7 @@ def machine(device: str) -> dict[str, Any]:
     }
 
 
-def headline(found: dict[str, Any], device: str) -> dict[str, float | None]:
+def headline(found: dict[str, Any], *, gpu: bool) -> dict[str, float | None]:
     """The figures that the aims are about; null for what was not measured."""
 
     def of(shape: str, key: str) -> float | None:
@@ -226,10 +265,15 @@ def headline(found: dict[str, Any], device: str) -> dict[str, float | None]:
         "floor_t5_long": of("t5_long", "floor"),
         "floor_llama": of("llama", "floor"),
     }
-    if device == "cpu":
+    if not gpu:
         return figures
     larger = {f"{key}_x": of(key, "x") for key in ("t5_large_short", "t5_large_long", "llama1b")}
     larger |= {f"{key}_bf16_x": of(key, "bf16_x") for key in ("t5_large_short", "t5_large_long", "llama1b")}
+    larger |= {
+        "t5_large_long_rate_share": of("t5_large_long", "bf16_rate_share"),
+        "search_short_x": of("t5_large_short", "search_x"),
+        "search_x": of("t5_large_long", "search_x"),
+    }
     return {f"gpu_{key}": value for key, value in {**figures, **larger}.items()}
 
 
@@ -238,13 +282,17 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--small", action="store_true", help="toy shapes: does it run, not how fast is it")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--gpu-figures", action="store_true", help="with --small: those of a GPU's run, on any device")
     parser.add_argument("--only", help="one shape")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module="peft")
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-    shapes = SMALL_SHAPES if options.small else CPU_SHAPES if options.device == "cpu" else GPU_SHAPES
+    warnings.filterwarnings("ignore", message="COBYLA: Invalid RHOEND")
+    gpu = options.device != "cpu" or options.gpu_figures
+    small = SMALL_GPU_SHAPES if gpu else SMALL_SHAPES
+    shapes = small if options.small else CPU_SHAPES if options.device == "cpu" else GPU_SHAPES
     found: dict[str, Any] = {}
     result: dict[str, Any] = {}
     where = machine(options.device)
@@ -257,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             continue
         found[shape.key] = measure(shape, rounds=1 if options.small else options.rounds, device=options.device)
         print_shape(shape.key, found[shape.key])
-        result = {**headline(found, options.device), "reasons": reasons, "machine": where, "small": options.small}
+        result = {**headline(found, gpu=gpu), "reasons": reasons, "machine": where, "small": options.small}
         result["shapes"] = found
         if options.json:  # after every shape: a long run that is cut short has something to show
             options.json.write_text(json.dumps(result, indent=2) + "\n")

@@ -37,9 +37,12 @@ def test_one_adapter_that_is_surely_ahead_of_the_mix_is_kept() -> None:
     assert decide(["mix"], "base", found, folds=4).kept == "single"
 
 
-def test_of_two_mixes_that_are_gains_the_better_one_is_kept() -> None:
+def test_a_bolder_mix_must_be_surely_ahead_of_the_one_before_it() -> None:
     found = {"one": BASE - 0.3 + NOISE, "other": BASE - 0.4 + NOISE, "base": BASE}
     assert decide(["one", "other"], "base", found, folds=4).kept == "other"
+    found["other"] = found["one"] - 0.01 + np.roll(NOISE, 1) - NOISE.mean()
+    assert found["other"].mean() < found["one"].mean()
+    assert decide(["one", "other"], "base", found, folds=4).kept == "one"
 
 
 @settings(max_examples=30, deadline=None)

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from compose.margin_model import MarginModel, log_odds
+from compose.prior import Prior
 from compose.space import Space
 
 SLOPES = np.random.default_rng(0).normal(0, 2, (4, 12))
@@ -49,38 +50,39 @@ def test_a_model_moved_to_a_mix_is_right_there_whatever_its_slopes() -> None:
 @pytest.mark.parametrize("bounds", [(0.0, 1.5), (-0.5, 0.4), (0.1, 0.2)])
 def test_a_fit_stays_within_the_bounds(bounds: tuple[float, float]) -> None:
     space = Space(4, bounds)
-    for weights in (model().fit(space, strength=0.1), model().averaged_fit(space, strength=0.1, seed=0)):
+    for weights in (model().fit(space, Prior(0.1)), model().averaged_fit(space, Prior(0.1), seed=0)):
         assert (weights >= bounds[0] - 1e-12).all() and (weights <= bounds[1] + 1e-12).all()
 
 
 def test_weights_on_the_simplex_add_up_to_one() -> None:
-    weights = model().averaged_fit(Space(4, (0.0, 1.5), simplex=True), strength=0.1, seed=0)
+    weights = model().averaged_fit(Space(4, (0.0, 1.5), simplex=True), Prior(0.1), seed=0)
     assert weights.sum() == pytest.approx(1, abs=1e-6) and (weights >= -1e-9).all()
 
 
 def test_a_stronger_prior_keeps_the_weights_nearer_to_the_uniform_mix() -> None:
     space = Space(4, (-3.0, 3.0))
-    apart = [np.linalg.norm(model().fit(space, strength=strength) - 0.25) for strength in (0.1, 1.0, 10.0, 1000.0)]
+    fits = [model().fit(space, Prior(strength)) for strength in (0.1, 1.0, 10.0, 1000.0)]
+    apart = [np.linalg.norm(fit - fit.mean()) for fit in fits]
     assert apart == sorted(apart, reverse=True) and apart[-1] < 0.02
 
 
 def test_a_fit_lowers_the_penalised_loss_below_that_of_every_single_adapter() -> None:
-    space, strength = Space(4, (0.0, 1.5)), 0.5
+    space, prior = Space(4, (0.0, 1.5)), Prior(0.5)
 
     def value(weights: NDArray[np.float64]) -> float:
-        return float(losses(weights).sum() + strength * ((weights - 0.25) ** 2).sum())
+        return float(losses(weights).sum() + prior.penalties(weights))
 
-    assert value(model().fit(space, strength=strength)) < min(value(row) for row in (*np.eye(4), np.zeros(4)))
+    assert value(model().fit(space, prior)) < min(value(row) for row in (*np.eye(4), np.zeros(4)))
 
 
 def test_only_the_most_promising_weights_move_when_few_may() -> None:
     start = np.full(4, 0.25)
-    moved = model().moved(start, losses(start)).averaged_fit(Space(4, (0.0, 1.5)), strength=0.1, seed=0, moving=1)
+    moved = model().moved(start, losses(start)).averaged_fit(Space(4, (0.0, 1.5)), Prior(0.1), seed=0, moving=1)
     assert (moved != start).sum() == 1
 
 
 def test_the_order_of_the_adapters_does_not_matter() -> None:
     turned = np.array([2, 0, 3, 1])
     other = MarginModel(np.zeros(4), model().margins, model().slopes[turned])
-    one, two = (m.averaged_fit(Space(4, (0.0, 1.5)), strength=1.0, seed=3) for m in (model(), other))
+    one, two = (m.averaged_fit(Space(4, (0.0, 1.5)), Prior(1.0), seed=3) for m in (model(), other))
     np.testing.assert_allclose(one[turned], two, atol=2e-3)

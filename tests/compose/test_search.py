@@ -22,6 +22,7 @@ from compose.errors import SearchError
 from compose.fitted_run import STRENGTH
 from compose.judged_run import BASE, FOLDS
 from compose.nevergrad_run import searched_count
+from compose.prior import Prior
 from compose.scoring.protocol import Scorer
 from compose.search import finish, search
 from compose.trials import Progress, SearchResult, Trial
@@ -87,11 +88,11 @@ def test_the_objective_is_the_mean_loss_and_a_share_of_the_mean_weight() -> None
         assert trial.objective == pytest.approx(loss + 0.3 * np.abs(trial.weights).mean(), abs=1e-12)
 
 
-def test_the_default_s_objective_has_a_prior_around_the_uniform_mix_that_weighs_less_with_more_examples() -> None:
+def test_the_default_s_objective_has_a_prior_that_weighs_less_with_more_examples() -> None:
     for examples in (2, 8):
         for trial in run(Quadratic.of(3, examples=examples), budget=20).trials:
-            apart = ((np.array(trial.weights) - 1 / 3) ** 2).sum()
-            assert trial.objective == pytest.approx(trial.loss + STRENGTH / examples * apart, abs=1e-12)
+            penalty = Prior(STRENGTH).penalties(np.array(trial.weights))
+            assert trial.objective == pytest.approx(trial.loss + penalty / examples, abs=1e-12)
 
 
 @settings(max_examples=40, deadline=None)

@@ -27,9 +27,11 @@ def test_publish_compose_search_and_export(home_folder: Path, write_lora: Write,
         batches: list[int] = []
         found = hub.search(
             ["team/a", "team/b"], ROWS, into="team/found", budget=10, optimizer="Cobyla", method="lorahub",
-            on_batch=lambda p: batches.append(p.evaluations),
+            gate=False, on_batch=lambda p: batches.append(p.evaluations),
         )  # fmt: skip
         assert batches[-1] == 10 and found.composed is not None
+        halves = hub.search(["team/a", "team/b"], ROWS, budget=10, optimizer="Cobyla", groups="layers:2").result
+        assert halves.groups == ("encoder layer 0", "decoder layer 0") and len(halves.weights) == 4
         assert hub.show("team/found@v1").parents[0].address.startswith("team/")
         assert hub.export("team/found", tmp_path / "out").directory.joinpath("adapter_config.json").is_file()
         assert hub.export("team/found", tmp_path / "fused", fused=True).fused

@@ -1,4 +1,4 @@
-"""A search in real Ray actors on this machine: the trials of a single process, also when an actor is killed."""
+"""A search in real Ray actors on this machine: the trials of a single process, also when an actor or a node is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,11 +31,16 @@ from compose.trials import Progress
 from hub.ray_cluster import connected
 
 HEAD = """
-import ray, sys
-ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=80 * 2**20)
-print(ray.get_runtime_context().gcs_address, flush=True)
-sys.stdin.read()
-ray.shutdown()
+import sys
+from ray.cluster_utils import Cluster
+quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 2}
+node = {"object_store_memory": 80 * 2**20}
+head = {"num_cpus": 3, "include_dashboard": False, "_system_config": quick, **node}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+print(cluster.address, flush=True)
+for _ in sys.stdin:  # a line asks for one more node
+    print(cluster.add_node(num_cpus=1, **node).node_id, flush=True)
+cluster.shutdown()
 """
 WORDS = ("ab", "cdefgh", "ijklmnopqr", "st", "uvwxyzuvwxyz", "a")
 ROWS = Examples(tuple(Example(word, word[::-1]) for word in WORDS))
@@ -41,30 +48,50 @@ SITES = ("encoder.block.0.layer.0.SelfAttention.q", "decoder.block.0.layer.1.Enc
 LONG = Examples(tuple(Example(word * 30, word) for word in WORDS))  # several forwards per candidate
 
 
+@dataclass
+class Head:
+    """A Ray of our own with room for three actors, guarded by a token."""
+
+    address: str
+    process: subprocess.Popen[str]
+
+    def add_node(self) -> str:
+        """The id of one more node, a raylet of its own with room for one actor."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        print(file=self.process.stdin, flush=True)
+        return self.process.stdout.readline().strip()
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """A Ray of our own with room for three actors, guarded by a token; its address."""
+def head() -> Iterator[Head]:
     settings = {
         "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
-        head = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", HEAD],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
-        with head:
-            assert head.stdin is not None and head.stdout is not None
-            yield head.stdout.readline().strip()
-            head.stdin.close()
+        with process:
+            assert process.stdin is not None and process.stdout is not None
+            yield Head(process.stdout.readline().strip(), process)
+            process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def cluster(head: Head) -> str:
+    """Its address."""
+    return head.address
 
 
 @pytest.fixture(scope="module")
 def make(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """What an actor runs, and this process too: it makes scorers of a base with three adapters.
 
-    A scorer with a `deadly` folder dies once per file that is in it, in the middle of its work.
+    A scorer with a `deadly` folder dies once per file that is in it, in the middle of its work; of a file that is named
+    as its node, the whole node does.
     """
     folder = tmp_path_factory.mktemp("adapters")
     for seed in range(3):
@@ -86,7 +113,12 @@ def make(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
                 inner = scorer._losses
 
                 def losses(*arguments: Any) -> Any:
-                    for bullet in deadly.iterdir():
+                    import ray
+
+                    if ray.is_initialized() and (deadly / ray.get_runtime_context().get_node_id()).exists():
+                        os.kill(os.getppid(), signal.SIGKILL)  # the node's own process, which holds this one
+                        time.sleep(60)  # it ends before
+                    for bullet in deadly.glob("bullet*"):
                         with contextlib.suppress(FileNotFoundError):  # another actor was faster
                             bullet.unlink()
                             os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
@@ -146,14 +178,48 @@ def test_an_actor_killed_at_work_is_replaced_and_changes_nothing(
     deadly = partial(actors.make_scorer, deadly=tmp_path)
     scorer = deadly(examples=LONG)
 
+    shots: list[int] = []
+
     def shoot(progress: Progress) -> None:
-        if progress.evaluations == 7:
+        if progress.evaluations >= 7 and not shots:
             (tmp_path / "bullet").touch()
+            shots.append(progress.evaluations)
 
     found = search(
         scorer.adapter_names, scorer, budget=14, seed=3, workers=2, optimizer="OnePlusOne", on_trial=shoot
     ).trials
-    assert not list(tmp_path.iterdir()), "an actor took it"
+    assert shots and shots[0] < 14 and not list(tmp_path.iterdir()), "an actor took it"
+    assert found == trials(make(), "loss", LONG, workers=2)
+
+
+def alive(node: str) -> bool:
+    import ray
+
+    return any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())
+
+
+def test_a_node_lost_at_work_changes_nothing(
+    actors: RayScorers, head: Head, make: Callable[..., Any], tmp_path: Path
+) -> None:
+    del actors  # they take two of the head's three places, so that one of the two below is on the new node
+    node = head.add_node()
+    import ray
+
+    with RayScorers(make, actors=2) as spread:
+        ray.get(list(spread._waiting))  # both have started
+        scorer = spread.make_scorer(examples=LONG, deadly=tmp_path)
+
+        def lose(progress: Progress) -> None:
+            if progress.evaluations >= 7:
+                (tmp_path / node).touch()
+
+        found = search(
+            scorer.adapter_names, scorer, budget=14, seed=3, workers=2, optimizer="OnePlusOne", on_trial=lose
+        ).trials
+    deadline = time.monotonic() + 20  # the cluster asks its nodes now and then
+    while alive(node) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(node), "the node was lost"
     assert found == trials(make(), "loss", LONG, workers=2)
 
 

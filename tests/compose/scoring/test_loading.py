@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +108,27 @@ def test_without_accelerate_a_base_on_several_devices_is_refused_with_the_extra(
     assert "mixhub[gpu]" in caught.value.remedy
 
 
-@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="is about machines without bitsandbytes")
-def test_without_bitsandbytes_a_base_in_8_bit_is_refused_with_the_extra(families: Any, tmp_path: Path) -> None:
+def test_without_bitsandbytes_a_base_in_8_bit_is_refused_with_the_extra(
+    families: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = save(families["llama"], tmp_path)
     config = json.loads((folder / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
     (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("transformers.quantizers.quantizer_bnb_8bit.is_bitsandbytes_available", lambda: False)
     with pytest.raises(BaseModelError, match="8 or 4 bit") as caught:
         load_base(folder)
     assert "mixhub[gpu]" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("tf32", "high"), ("float32", "highest")])
+def test_a_base_in_tf32_has_float32_weights_and_is_scored_with_coarser_products(
+    family: Any, examples: Examples, tmp_path: Path, dtype: str, precision: str
+) -> None:
+    base = load_base(save(family, tmp_path), dtype=dtype)
+    assert {p.dtype for p in base.model.parameters()} == {torch.float32}
+    scorer = make_scorer(base, examples=examples, adapters=family.adapters(base.model, scalings=(2.0,)))
+    seen = []
+    base.model.register_forward_hook(lambda *_: seen.append(torch.get_float32_matmul_precision()))
+    scorer.example_losses(np.array([[0.3, -0.5, 1.0]]))
+    assert seen and set(seen) == {precision} and torch.get_float32_matmul_precision() == "highest"

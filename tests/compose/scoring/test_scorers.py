@@ -172,3 +172,17 @@ def test_the_merged_adapter_alone_scores_as_its_weights_did(family: Any, example
         merged = merge(adapters, row, method=method).adapter
         alone = make_scorer(base, examples=examples, adapters=[merged]).example_losses(np.ones((1, 1)))
         np.testing.assert_allclose(alone[0], expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_shares_add_up_to_the_whole_also_where_there_are_more_of_them_than_forwards(
+    family: Any, examples: Examples, count: int
+) -> None:
+    scorer: Any = scorer_of(family, examples)
+    whole, found = scorer.example_losses(WEIGHTS), np.full((len(WEIGHTS), len(examples)), np.nan)
+    for i in range(count):
+        scorer.share = (i, count)
+        part = scorer.example_losses(WEIGHTS)
+        assert not (~np.isnan(part) & ~np.isnan(found)).any(), "nothing twice"
+        np.copyto(found, part, where=~np.isnan(part))
+    np.testing.assert_array_equal(found, whole)

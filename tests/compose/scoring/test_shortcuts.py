@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from compose import cross_attention
 from compose.adapter import LoraAdapter
@@ -329,35 +328,3 @@ def test_other_errors_of_a_forward_are_not_taken_for_memory(
     failing_above(scorer, 0, RuntimeError("shapes do not match"), monkeypatch)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         scorer.example_losses(WEIGHTS)
-
-
-# --- no waiting for the device --------------------------------------------------------------------------------------
-
-
-class Waits(TorchDispatchMode):
-    """Operations whose result the host must have before it can go on: on a GPU each of them empties the queue."""
-
-    NAMES = ("aten::nonzero", "aten::_local_scalar_dense", "aten::masked_select", "aten::is_nonzero")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func._schema.name
-        masked = name == "aten::index" and any(i is not None and i.dtype == torch.bool for i in args[1])
-        if name in self.NAMES or masked:
-            self.found.append(name)
-        return func(*args, **(kwargs or {}))
-
-
-def test_a_known_group_of_examples_is_scored_without_asking_the_device(generating_family: Any) -> None:
-    rows = Examples((Example("abc", "de"), Example("fgh", "ij")))  # one length: nothing is padded
-    base = generating_family.base()
-    scorer: Any = scorer_of(base, generating_family.adapters(base.model, scalings=(1.0,)), rows)
-    scorer.example_losses(WEIGHTS)
-    mixes = scorer._population.stack.mix(torch.from_numpy(WEIGHTS))
-    with torch.inference_mode(), scorer._population._batched.mixed(mixes, candidates=len(WEIGHTS)), Waits() as waits:
-        scorer._losses([0, 1], len(WEIGHTS))
-    # transformers itself looks once per causal forward whether its positions are those of packed sequences
-    assert waits.found == ([] if generating_family.kind == "seq2seq" else ["aten::is_nonzero"])

@@ -25,7 +25,7 @@ def test_ctrl_c_while_contributions_are_scored_stops_the_search_and_nothing_is_p
         [at("team/1"), at("team/2")],
         few_shot,
         into=at("team/mix"),
-        options=SearchOptions(budget=9, optimizer="Cobyla"),
+        options=SearchOptions(budget=9, optimizer="Cobyla", gate=False),
     )
 
     def interrupted(*_: object, **__: object) -> None:

@@ -29,13 +29,10 @@ from storage import searches
 
 Write = Callable[..., Path]
 NAMES = ("team/a", "team/b", "team/c")
-SEVERAL: dict[str, Any] = {"method": ("ties", "exact", "lorahub"), "params": {"density": (0.3, 0.9)}, "budget": 20}
-
-
-@pytest.fixture
-def ungated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The few-shot loss decides: adapters that are noise are of no use to anyone, and a gate would say so."""
-    monkeypatch.setattr("compose.mixed_run.MixedRun._judge_asks", lambda _run: None)
+SEVERAL: dict[str, Any] = {
+    "method": ("ties", "exact", "lorahub"), "params": {"density": (0.3, 0.9)}, "budget": 20,
+    "gate": False,  # the adapters are noise: of no use to anyone, and a gate would say so
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +64,6 @@ def stored(home: Home, uuid: str) -> list[searches.Trial]:
         return searches.trials(session, searches.find(session, uuid))
 
 
-@pytest.mark.usefixtures("ungated")
 def test_what_was_chosen_is_in_the_recipe_the_trials_the_rows_and_the_report(
     home: Home, few_shot: Path, tmp_path: Path
 ) -> None:
@@ -97,7 +93,6 @@ def test_what_was_chosen_is_in_the_recipe_the_trials_the_rows_and_the_report(
 
 
 @pytest.mark.parametrize("method", ["ties", "exact", "lorahub"])
-@pytest.mark.usefixtures("ungated")
 def test_a_mix_of_each_method_is_published_and_verified_with_its_search(
     home: Home, few_shot: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +112,6 @@ def test_a_mix_of_each_method_is_published_and_verified_with_its_search(
     assert verified.replay is not None and verified.replay.same == done.result.evaluations
 
 
-@pytest.mark.usefixtures("ungated")
 def test_a_trial_that_comes_out_by_another_method_is_a_finding(home: Home, few_shot: Path) -> None:
     done = searched(home, few_shot, into="team/mix")
     before = done.result.trials[7]
@@ -127,7 +121,6 @@ def test_a_trial_that_comes_out_by_another_method_is_a_finding(home: Home, few_s
 
 
 @pytest.mark.parametrize(("options", "trials"), [({}, 5), ({}, 11), ({"workers": 4}, 9)], ids=str)
-@pytest.mark.usefixtures("ungated")
 def test_a_stopped_search_resumes_to_the_trials_and_bytes_of_an_uninterrupted_one(
     home: Home, few_shot: Path, options: dict[str, Any], trials: int
 ) -> None:
@@ -144,7 +137,6 @@ def test_a_stopped_search_resumes_to_the_trials_and_bytes_of_an_uninterrupted_on
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-@pytest.mark.usefixtures("ungated")
 def test_a_stopped_search_is_finished_with_the_method_of_its_best_trial(home: Home, few_shot: Path) -> None:
     stopped = searched(home, few_shot, into="team/mix", l1=0.0, on_batch=stop_after(12))
     done = finish(home, stored_plan(home, stopped.uuid))
@@ -156,7 +148,7 @@ def test_a_stopped_search_is_finished_with_the_method_of_its_best_trial(home: Ho
 def test_a_guard_and_another_objective_go_with_several_methods(home: Home, few_shot: Path) -> None:
     plan = new_plan(
         home, [at(name) for name in NAMES], few_shot, guard=few_shot,
-        options=SearchOptions(**{**SEVERAL, "budget": 12, "objective": "exact_match", "max_new_tokens": 3}),
+        options=SearchOptions(**{**SEVERAL, "budget": 12, "gate": True, "objective": "exact_match", "max_new_tokens": 3}),
     )  # fmt: skip
     done = run(home, plan)
     assert done.result.evaluations == 12 and {t.method for t in done.result.trials} > {"exact"}
@@ -164,26 +156,36 @@ def test_a_guard_and_another_objective_go_with_several_methods(home: Home, few_s
 
 
 def test_one_method_that_is_dense_is_searched_as_before(home: Home, few_shot: Path) -> None:
-    done = searched(home, few_shot, method="ties", params={"density": 0.6}, budget=8)
+    done = searched(home, few_shot, method="ties", params={"density": 0.6}, budget=8, gate=True)
     assert done.result.method == "ties" and {t.method for t in done.result.trials} == {None}
     assert done.result.optimizer == "fit" and "method" not in trials_text(done.result.trials)
     assert stored(home, done.uuid)[0].params is None
 
 
-@pytest.mark.usefixtures("ungated")
 def test_from_python_and_from_the_command_line(home: Home, few_shot: Path, mixhub: Callable[..., Any]) -> None:
     with Hub(home.directory) as hub:
-        mine = hub.search(list(NAMES), few_shot, method=["exact", "ties"], params={"density": [0.3, 0.9]}, budget=14)
+        mine = hub.search(list(NAMES), few_shot, method=["exact", "ties"], params={"density": [0.3, 0.9]}, budget=14, gate=False)
     words = ("search", *NAMES, "--examples", few_shot, "--budget", 14, "--method", "exact,ties",
-             "--param", "density=0.3:0.9")  # fmt: skip
+             "--param", "density=0.3:0.9", "--no-gate")  # fmt: skip
     data = mixhub(*words, "--json").json
     assert [(t["method"], t["params"], t["loss"]) for t in data["trials"]] == [
         (t.method, dict(t.params or {}), t.loss) for t in mine.result.trials
     ]
     assert data["method"] == mine.result.method
     shown = mixhub(*words)
-    assert shown.code == 0 and f"mixed by {mine.result.method}" in shown.out and "trials: exact" in shown.out
-    assert f"mixed by {mine.result.method}" in mixhub("report", mine.uuid).out
+    report = mixhub("report", mine.uuid)
+    for ran in (shown, report):
+        assert ran.code == 0 and f"mixed by {mine.result.method}" in ran.out, ran.err
+    # and what each came to: the base alone is of neither
+    mixes = [t for t in mine.result.trials if any(t.weights)]
+    for name in ("exact", "ties"):
+        losses = [t.loss for t in mixes if t.method == name]
+        rows = [line.split() for line in report.out.splitlines() if line.startswith(f"{name} ")]
+        assert [name, str(len(losses)), f"{min(losses):.4f}"] == rows[0][:3] and rows[0][3:4] == (
+            ["density"] if name == "ties" else []
+        )
+        [listed] = [one for one in mixhub("report", mine.uuid, "--json").json["methods"] if one["method"] == name]
+        assert (listed["trials"], listed["best_loss"]) == (len(losses), min(losses))
 
 
 @pytest.mark.parametrize(

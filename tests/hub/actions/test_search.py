@@ -42,8 +42,10 @@ def three(home: Home, write_lora: Write, tiny_t5: Path) -> None:
 def searched(
     home: Home, few_shot: Path, *, into: str = "", on_batch: Callable[[Progress], None] | None = None, **options: Any
 ) -> SearchDone:
-    """By Cobyla and element-wise, which use up a budget and find a mix here, unless `options` say otherwise."""
-    own = {} if "preset" in options else {"optimizer": "Cobyla", "method": "lorahub"}
+    """By Cobyla, element-wise and without a gate, which use up a budget and find a mix here, unless `options` say
+    otherwise: adapters that are noise are of no use to anyone."""
+    own: dict[str, Any] = {} if "preset" in options else {"optimizer": "Cobyla", "method": "lorahub"}
+    own |= {} if options.get("optimizer") == "fit" else {"gate": False}
     plan = new_plan(
         home, [at(name) for name in NAMES], few_shot, into=at(into) if into else None,
         options=SearchOptions(**{"budget": 14, **own, **options}),
@@ -139,7 +141,8 @@ def test_a_search_that_was_stored_before_the_fit_was_the_default_goes_on_as_it_b
     with home.write() as session:
         row = session.scalars(select(SearchRow).where(SearchRow.uuid == stopped.uuid)).one()
         options = {**row.config["options"], "optimizer": None}
-        del options["simplex"]
+        for name in ("simplex", "seeds", "gate", "top"):
+            del options[name]
         row.config = {**row.config, "options": options}
         session.execute(update(TrialRow).where(TrialRow.search_id == row.id).values(example_losses=None))
     resumed = run(home, stored_plan(home, stopped.uuid))

@@ -33,7 +33,7 @@ def three(home: Home, write_lora: Write, tiny_t5: Path) -> None:
 
 
 def found(home: Home, few_shot: Path) -> SearchDone:
-    options = SearchOptions(budget=BUDGET, optimizer="Cobyla", method="lorahub")
+    options = SearchOptions(budget=BUDGET, optimizer="Cobyla", method="lorahub", gate=False)
     return run(home, new_plan(home, [at(name) for name in NAMES], few_shot, into=at("team/mix"), options=options))
 
 

@@ -37,7 +37,7 @@ def test_a_finished_search_shows_and_stores_what_each_adapter_contributes_and_co
     for seed in (1, 2, 3):
         publish(home, write_lora(f"s{seed}", seed=seed, scale=0.2), at(f"team/{seed}"), base=str(tiny_t5))
     words = ("search", "team/1", "team/2", "team/3", "--examples", few_shot, "--budget", 14,
-             "--optimizer", "Cobyla", "--method", "lorahub")  # fmt: skip
+             "--optimizer", "Cobyla", "--method", "lorahub", "--no-gate")  # fmt: skip
     data = mixhub(*words, "--json").json
     used = [name for name, weight in zip(data["adapters"], data["weights"], strict=True) if weight]
     explained = data["explanation"]

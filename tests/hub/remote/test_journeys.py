@@ -103,7 +103,7 @@ def test_a_search_has_a_whole_recipe_and_can_be_finished(
     published(ns)
     names = [f"{ns}/a@v1", f"{ns}/b"]
     words = ["search", *names, "--examples", few_shot, "--budget", "8", "--as", f"{ns}/found"]
-    words += ["--optimizer", "Cobyla", "--method", "lorahub", "--json"]
+    words += ["--optimizer", "Cobyla", "--method", "lorahub", "--no-gate", "--json"]
     ran = mixhub(*words)
     assert ran.code == 0, ran.err
     assert ran.json["adapters"] == names and len(ran.json["trials"]) == 8
@@ -147,12 +147,32 @@ def test_a_mix_is_verified_from_the_bytes_of_its_parts(
     ns = f"{place}3"  # decides the random base: one that these adapters improve
     published(ns)
     words = ["search", f"{ns}/a", f"{ns}/b", "--examples", few_shot, "--budget", "8", "--as", f"{ns}/judged"]
-    assert mixhub(*words, "--optimizer", "Cobyla", "--method", "lorahub").code == 0
+    assert mixhub(*words, "--optimizer", "Cobyla", "--method", "lorahub", "--no-gate").code == 0
     assert mixhub("compose", f"{ns}/a=0.5", f"{ns}/b=0.25", "--as", f"{ns}/by-hand").code == 0
     for name in ("judged", "by-hand"):
         checked = mixhub("verify", f"{ns}/{name}", "--json")
         assert checked.code == 0 and checked.json["reproduced"] and checked.json["identical"], checked.err
     assert mixhub("verify", f"{ns}/judged", "--replay", "--json").json["replay"]["same"] == 8
+
+
+def test_a_search_by_groups_is_published_with_weights_by_globs_and_verified(
+    mixhub: Run, published: Publish, few_shot: Path, place: str, tmp_path: Path
+) -> None:
+    ns = {"home": "homeg5", "server": "serverg2"}[place]  # decides the random base: one where the groups differ
+    published(ns)
+    words = ["search", f"{ns}/a", f"{ns}/b", "--examples", few_shot, "--budget", "26", "--as", f"{ns}/by-groups"]
+    ran = mixhub(*words, "--optimizer", "Cobyla", "--method", "lorahub", "--groups", "layers:2", "--json")
+    assert ran.code == 0 and ran.json["groups"] == ["encoder layer 0", "decoder layer 0"], ran.err
+    mixhub("pull", f"{ns}/by-groups", tmp_path / "found")
+    parents = json.loads((tmp_path / "found" / "mixhub_recipe.json").read_text())["parents"]
+    weights = dict(zip(ran.json["adapters"], zip(*[iter(ran.json["weights"])] * 2, strict=True), strict=True))
+    for parent in parents:
+        lower, upper = weights[parent["address"]]
+        assert list(parent["layers"].items())[:2] == [("encoder.block.0.*", lower), ("decoder.block.0.*", upper)]
+        assert lower != upper
+    checked = mixhub("verify", f"{ns}/by-groups", "--replay", "--json")
+    assert checked.json["reproduced"] and checked.json["identical"] and checked.json["score"]["agrees"], checked.err
+    assert checked.json["replay"]["same"] == 26
     assert mixhub("verify", f"{ns}/a").code == 1, "it was not mixed"
 
 
