@@ -98,7 +98,7 @@ class NevergradRun(JudgedRun):
     def _search_each(self) -> list[list[Trial]]:
         """One search per seed; for each its start and what it asked for."""
         ledger, found = self._ledger, []
-        starts = starting_points(ledger, self.searched)
+        starts = self._starts()
         for number in range(self._seeds):
             start, before = starts[number % len(starts)], len(ledger.trials)
             later = self._seeds - number - 1
@@ -113,6 +113,9 @@ class NevergradRun(JudgedRun):
                 asked = len(ledger.trials) if self._seeds == 1 else len(ledger.trials) - before
                 self.notes.append(f"{self.optimizer} had nothing new to ask after {asked} trials.")
         return found
+
+    def _starts(self) -> list[Trial]:
+        return starting_points(self._ledger, self.searched)
 
     def _averaged(self, found: Sequence[Sequence[Trial]]) -> tuple[dict[str, Trial], dict[str, Floats]]:
         """The mean of the best of each search, and its losses on examples that those were not chosen by."""

@@ -29,6 +29,8 @@ from .errors import SearchError
 if TYPE_CHECKING:
     from .method_space import MethodSpace, Range
 
+LEAD = 0.5
+"""Of the number of the method that a search begins with; an optimizer's first step along another's is 1."""
 HARMLESS = re.compile(
     r"COBYLA: Invalid (RHOEND|MAXFUN)"  # nevergrad passes no final radius; scipy then takes its own
     r"|Could not import matplotlib"  # cma would like to plot
@@ -170,6 +172,8 @@ def _mixed_space(weights: Any, methods: MethodSpace) -> Any:
     Nevergrad sorts the parts by name, and Cobyla first goes along one number after the other, each time from the best
     point so far: so the weights are named first, and the methods are tried at weights that are worth it. The choice
     takes the largest of its numbers (`deterministic`) instead of drawing by them: a point is always the same candidate.
+    Nevergrad's own beginning (`way.value = ...`) gives the number of one of two methods a lead of more than Cobyla's
+    step, so that the other is never tried.
     """
     ways = [
         ng.p.Dict(number=number, **{name: _scalar(one) for name, one in choice.ranges.items()})
@@ -178,7 +182,9 @@ def _mixed_space(weights: Any, methods: MethodSpace) -> Any:
     way = ways[0]
     if len(ways) > 1:
         way = ng.p.Choice(ways, deterministic=True)
-        way.value = ways[methods.names.index(methods.plain.method)].value
+        begin = np.zeros(len(ways))
+        begin[methods.names.index(methods.plain.method)] = LEAD
+        way.indices.set_standardized_data(begin)
     return ng.p.Dict(**{"1 weights": weights, "2 way": way})
 
 

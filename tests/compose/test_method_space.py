@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -49,6 +51,9 @@ def test_an_option_belongs_to_all_methods_that_have_it_and_one_with_the_method_s
         (["exact", "ties"], {"exact.density": 0.5}, "no option 'density'"),
         (["exact", "ties"], {"density": (0.5, 1.5)}, "expected a number from 0 to 1"),
         (["exact", "ties"], {"density": (0.5, 0.5)}, "a lower and an upper number"),
+        (["exact", "ties"], {"density": (0.8, 0.2)}, "a lower and an upper number"),
+        (["exact", "ties"], {"density": (math.nan, 0.5)}, "expected a number from 0 to 1"),
+        (["exact", "ties"], {"density": (0.2, math.inf)}, "expected a number from 0 to 1"),
         (["exact", "ties"], {"density": (0.1, 0.5, 0.9)}, "a lower and an upper number"),
         (["exact", "ties"], {"normalize": (False, True)}, "only numbers can have a range"),
         (["exact", "ties"], {"rank": (1.5, 4)}, "expected a whole number"),

@@ -87,6 +87,14 @@ def test_what_was_chosen_is_in_the_recipe_the_trials_the_rows_and_the_report(
     assert report.mixed_by.startswith(str(result.method)) and report.as_dict()["trials"][0]["method"] == "exact"
     page = search_page(report)
     assert f"Mixed by <b>{report.mixed_by}" in page and page.count("<td>ties (density ") > 0
+    for one in report.methods:
+        losses = [t.loss for t in kept if t.method == one.method and any(t.weights)]
+        assert (one.trials, one.best_loss) == (len(losses), min(losses))
+        cells = f'<td>{one.method}</td><td class="number">{one.trials}</td><td class="number">{one.best_loss:.4f}</td>'
+        assert cells in page
+    assert {one.method for one in report.methods} == {"ties", "exact", "lorahub"}
+    mine = next(t for t in kept if (t.weights, t.method, t.params) == (result.weights, result.method, result.params))
+    assert report.intervals["mix"].mean == pytest.approx(sum(mine.example_losses or ()) / 4)
     again = run(home, new_plan(home, [at("team/mix")], few_shot, options=SearchOptions(budget=3)))
     alone = next(t for t in again.result.trials if t.kind == "single")
     assert math.isclose(alone.loss, result.loss, rel_tol=1e-5)
@@ -100,7 +108,7 @@ def test_a_mix_of_each_method_is_published_and_verified_with_its_search(
         return min((t for t in self._ledger.trials if t.method == method and any(t.weights)), key=lambda t: t.loss)
 
     monkeypatch.setattr("compose.mixed_run.MixedRun.choose", chosen)
-    done = searched(home, few_shot, into="team/mix", optimizer="OnePlusOne")
+    done = searched(home, few_shot, into="team/mix", optimizer="DiscreteOnePlusOne", budget=60)
     assert done.result.method == method and done.composed is not None and done.composed.method == method
     compared = done.explanation.example_losses if done.explanation else {}
     baselines = done.result.baselines
@@ -148,7 +156,9 @@ def test_a_stopped_search_is_finished_with_the_method_of_its_best_trial(home: Ho
 def test_a_guard_and_another_objective_go_with_several_methods(home: Home, few_shot: Path) -> None:
     plan = new_plan(
         home, [at(name) for name in NAMES], few_shot, guard=few_shot,
-        options=SearchOptions(**{**SEVERAL, "budget": 12, "gate": True, "objective": "exact_match", "max_new_tokens": 3}),
+        options=SearchOptions(
+            **{**SEVERAL, "budget": 12, "gate": True, "objective": "exact_match", "max_new_tokens": 3}
+        ),
     )  # fmt: skip
     done = run(home, plan)
     assert done.result.evaluations == 12 and {t.method for t in done.result.trials} > {"exact"}
@@ -164,8 +174,10 @@ def test_one_method_that_is_dense_is_searched_as_before(home: Home, few_shot: Pa
 
 def test_from_python_and_from_the_command_line(home: Home, few_shot: Path, mixhub: Callable[..., Any]) -> None:
     with Hub(home.directory) as hub:
-        mine = hub.search(list(NAMES), few_shot, method=["exact", "ties"], params={"density": [0.3, 0.9]}, budget=14, gate=False)
-    words = ("search", *NAMES, "--examples", few_shot, "--budget", 14, "--method", "exact,ties",
+        mine = hub.search(
+            list(NAMES), few_shot, method=["exact", "ties"], params={"density": [0.3, 0.9]}, budget=20, gate=False
+        )
+    words = ("search", *NAMES, "--examples", few_shot, "--budget", 20, "--method", "exact,ties",
              "--param", "density=0.3:0.9", "--no-gate")  # fmt: skip
     data = mixhub(*words, "--json").json
     assert [(t["method"], t["params"], t["loss"]) for t in data["trials"]] == [
@@ -193,6 +205,13 @@ def test_from_python_and_from_the_command_line(home: Home, few_shot: Path, mixhu
     [
         (("--method", "exact,nonsense"), "no merge method"),
         (("--method", "exact,ties", "--param", "density=0.3:1.9"), "from 0 to 1"),
+        (("--method", "exact,ties", "--param", "density=0.8:0.2"), "a lower and an upper number"),
+        (("--method", "exact,ties", "--param", "density=nan:0.5"), "from 0 to 1"),
+        (("--method", "exact,ties", "--param", "density=0.2:inf"), "from 0 to 1"),
+        (("--method", "exact,ties", "--param", "density=low:high"), "from 0 to 1"),
+        (("--method", "exact,ties", "--groups", "attn,mlp,other"), "leave --groups out"),
+        (("--method", "ties", "--param", "density=0.2:0.8", "--groups", "attn,other"), "leave --groups out"),
+        (("--method", "exact,ties", "--seeds", "3"), "leave --seeds out"),
         (("--method", "exact,ties", "--param", "speed=3"), "option"),
         (("--method", "exact,ties", "--optimizer", "fit"), "--optimizer Cobyla"),
         (("--method", "exact,ties", "--preset", "lorahub"), "has one method"),
