@@ -177,6 +177,7 @@ def test_stored_trials_are_replayed_and_a_stopped_search_can_be_finished(options
         assert run(scorer, replay=whole.trials[:count], **options) == whole
         assert sum(len(call) for call in scorer.calls) <= 40 - 5
     early = finish(scorer.adapter_names, whole.trials[:20], method="exact", budget=40, methods=SPACE, **options)
+    assert early.gate is not None and early.gate.estimates
     assert early.method in SPACE.names and early.is_chosen(early.trials[0]) == (early.fell_back == "base")
     other = [replace(t, method="lorahub", params={}) if t.number == 1 else t for t in whole.trials]
     with pytest.raises(SearchError, match="another search"):
@@ -190,6 +191,7 @@ def test_ctrl_c_keeps_what_was_found() -> None:
 
     result = run(Landscape(), on_trial=stop)
     assert result.stopped and len(result.trials) == 12 and result.method in SPACE.names
+    assert result.gate is not None  # judged by what there is
 
 
 def test_a_search_in_a_coarse_format_is_decided_by_rows_with_their_methods() -> None:
