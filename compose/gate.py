@@ -60,10 +60,11 @@ class Gate:
 
 def decide(
     mixes: Sequence[str], base: str, held_out: Mapping[str, Floats], *, safe: Sequence[str] = (),
-    hopeful: Mapping[str, int] | None = None, folds: int, seed: int = 0,
+    hopeful: Mapping[str, int] | None = None, counted: str = "weight", folds: int, seed: int = 0,
 ) -> Gate:  # fmt: skip
     """The gate over `held_out`: finalist -> (E,) losses. `mixes` names those that were found, if any was, `base` the
-    bare model, `hopeful` the mixes with a hopeful estimate and how many weights were searched for each.
+    bare model, `hopeful` the mixes with a hopeful estimate and how many weights were searched for each (`counted`: what
+    they are called).
 
     To count as a gain, a finalist must be ahead of the base in `CONFIDENCE` of the resamples, one of the `safe` ones,
     which are never far from the base, in `MORE_LIKELY`. The first of the mixes that is a gain is kept, or a later,
@@ -107,7 +108,7 @@ def decide(
         ),
         folds=folds,
         kept=kept,
-        sentence=_sentence(kept, told, base, means, gains, folds=folds, searched=searched.get(told)),
+        sentence=_sentence(kept, told, base, means, gains, folds=folds, searched=searched.get(told), counted=counted),
     )
 
 
@@ -134,7 +135,7 @@ def _estimate(name: str, losses: Floats, drawn: NDArray[np.int64], ahead_of_base
 
 def _sentence(
     kept: str, told: str, base: str, means: Mapping[str, float], gains: Mapping[str, float], *, folds: int,
-    searched: int | None,
+    searched: int | None, counted: str,
 ) -> str:  # fmt: skip
     """Of the finalist `told`; `searched` weights, if its estimate is hopeful."""
     how = (
@@ -146,6 +147,6 @@ def _sentence(
     )
     if kept != base:
         return f"{said}, and was kept."
-    weights = "1 weight" if searched == 1 else f"{searched} weights"
-    chance = f", for a search of {weights}," if searched is not None and means[told] < means[base] else ""
+    what = f"1 {counted}" if searched == 1 else f"{searched} {counted}s"
+    chance = f", for a search of {what}," if searched is not None and means[told] < means[base] else ""
     return f"{said}. That is{chance} no evidence of a gain, so {base} was kept."

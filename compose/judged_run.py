@@ -34,6 +34,8 @@ class JudgedRun:
     """
 
     optimizer: str
+    counted = "weight"
+    """What a search has several of, in the gate's words."""
 
     def __init__(
         self,
@@ -118,11 +120,15 @@ class JudgedRun:
         allowed = [trial for trial in asks if trial.loss <= self.baselines.lowest_loss]
         if allowed:
             found[FOUND], losses[FOUND] = self._best(allowed), chosen_again(folds, asks)
-        weights = max(1, min(len(self.searched) * self._groups, len(asks)))
+        numbers = max(1, min(self._numbers(), len(asks)))
         simple = self._add_top(folds, losses)
         self._judge(
-            folds, found, losses, safe=tuple(simple), hopeful=dict.fromkeys(found, weights), simple=simple
+            folds, found, losses, safe=tuple(simple), hopeful=dict.fromkeys(found, numbers), simple=simple
         )  # fmt: skip
+
+    def _numbers(self) -> int:
+        """How many the search chooses, for how much it finds by chance."""
+        return len(self.searched) * self._groups
 
     def _add_top(self, folds: Sequence[Indices], losses: dict[str, Floats]) -> dict[str, Trial]:
         """The uniform mix of the best adapters, where it was scored; its held-out losses go into `losses`."""
@@ -169,8 +175,9 @@ class JudgedRun:
             UNIFORM: losses_of(there.uniform),
         }
         self.gate = decide(
-            tuple(mixes), BASE, losses, safe=(*safe, UNIFORM), hopeful=hopeful, folds=len(folds), seed=self._seed
-        )
+            tuple(mixes), BASE, losses, safe=(*safe, UNIFORM), hopeful=hopeful, counted=self.counted,
+            folds=len(folds), seed=self._seed,
+        )  # fmt: skip
         self._kept = finalists.get(self.gate.kept)
         self.notes.append(self.gate.sentence)
 

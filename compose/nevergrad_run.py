@@ -12,6 +12,7 @@ FIRST_STEP: chosen on draws 0 and 1 of the shipped demo's tasks, then seen on dr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from .baselines import baseline_count, check_budget, score_baselines
 from .errors import SearchError
 from .judged_run import FOLDS, Floats, JudgedRun, chosen_on, losses_of, rests_of
 from .trials import Ledger, Trial
+
+if TYPE_CHECKING:
+    from .method_space import MethodSpace
 
 FIRST_STEP = 0.75
 """In weight; the single adapters were scored at 1. Half the range where that is less."""
@@ -51,6 +55,7 @@ class NevergradRun(JudgedRun):
         check_budget(ledger.budget, len(names))
         self.optimizer = optimizer
         self._workers, self._bounds, self._seeds = workers, bounds, seeds
+        self._methods: MethodSpace | None = None
 
     def run(self) -> None:
         singles = score_baselines(self._ledger, len(self._names))
@@ -93,7 +98,7 @@ class NevergradRun(JudgedRun):
     def _search_each(self) -> list[list[Trial]]:
         """One search per seed; for each its start and what it asked for."""
         ledger, found = self._ledger, []
-        starts = starting_points(ledger, self.searched)
+        starts = self._starts()
         for number in range(self._seeds):
             start, before = starts[number % len(starts)], len(ledger.trials)
             later = self._seeds - number - 1
@@ -101,13 +106,16 @@ class NevergradRun(JudgedRun):
             finished = ask_and_tell(
                 ledger, self.optimizer, best_first=self.searched, bounds=self._bounds, workers=self._workers,
                 seed=(self._seed + number) % 2**32, start=start,
-                leave=spare + later * max(0, ledger.left - spare) // (later + 1),
+                leave=spare + later * max(0, ledger.left - spare) // (later + 1), methods=self._methods,
             )  # fmt: skip
             found.append([start, *ledger.trials[before:]])
             if finished:
                 asked = len(ledger.trials) if self._seeds == 1 else len(ledger.trials) - before
                 self.notes.append(f"{self.optimizer} had nothing new to ask after {asked} trials.")
         return found
+
+    def _starts(self) -> list[Trial]:
+        return starting_points(self._ledger, self.searched)
 
     def _averaged(self, found: Sequence[Sequence[Trial]]) -> tuple[dict[str, Trial], dict[str, Floats]]:
         """The mean of the best of each search, and its losses on examples that those were not chosen by."""
@@ -136,21 +144,25 @@ def ask_and_tell(
     leave: int = 0,
     start: Trial | None = None,
     first_step: float = FIRST_STEP,
+    methods: MethodSpace | None = None,
 ) -> bool:
     """Use up the budget but for `leave` evaluations on the weights at `best_first`, from the trial `start`, by default
-    the best baseline that they can express; the others stay. True when the optimizer had nothing new to ask before
-    that."""
+    the best baseline that they can express; the others stay. With `methods` on the method and its options as well. True
+    when the optimizer had nothing new to ask before that."""
     from .nevergrad_search import Asker  # a slow import, and not needed to read results
 
     weights = np.array((start or starting_points(ledger, best_first)[0]).weights)
+    left = ledger.left - leave
     asker = Asker(
         optimizer,
         start=np.clip(weights[list(best_first)], *bounds).tolist(),
         bounds=bounds,
-        budget=ledger.left - leave + 1,  # the start is scored already
+        # the start is scored already; and so is what differs only in options that its method does not have
+        budget=left + 1 if methods is None or methods.settled else 2 * left,
         workers=workers,
         seed=seed,
         first_step=min(first_step, (bounds[1] - bounds[0]) / 2),
+        methods=methods,
     )
     asks = 0
     with asker:
@@ -160,7 +172,8 @@ def ask_and_tell(
             if asker.finished or asks > 4 * ledger.budget:
                 return True
             rows = np.tile(weights, (len(points), 1))
-            rows[:, list(best_first)] = points
+            rows[:, list(best_first)] = points[:, : len(best_first)]
+            rows = np.hstack([rows, points[:, len(best_first) :]])  # how they are mixed, where that is searched
             trials = ledger.score(rows, ["ask"] * len(points))
             asker.tell([trial.objective for trial in trials])
     return False

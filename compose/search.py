@@ -12,6 +12,8 @@ An optimizer's own recommendation is not used: with some of them it is worse tha
 `preset="lorahub"` is the reference's search (arXiv 2307.13269 and its code): NGOpt from 0 within +-1.5, one evaluation
 at a time, and the point that nevergrad recommends.
 
+With `methods` the merge method and numbers of its options are searched as well (`mixed_run.py`).
+
     result = search(["a", "b", "c"], scorer, budget=40)
     merged = merge(adapters, result.weights)
 """
@@ -21,34 +23,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
 from .adam_run import AdamRun, Differentiable
-from .baselines import check_budget
 from .errors import SearchError
 from .fitted_run import STRENGTH, FittedRun
-from .grouped_runs import GroupedFit, GroupedNevergrad, check_group_budget
+from .grouped_runs import GroupedFit, GroupedNevergrad
 from .judged_run import JudgedRun
 from .lorahub_preset import PresetRun
-from .margin_model import RESAMPLES
+from .mixed_run import MixedRun
+from .mixed_settings import ONE_AT_A_TIME, mixed_optimizer
 from .module_groups import ModuleGroups, column_names
-from .nevergrad_run import NevergradRun, check_seeds
+from .nevergrad_run import NevergradRun
 from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
 from .prior import Prior
+from .search_settings import ADAM, FIT, FIT_BOUNDS, NEVERGRAD_BOUNDS, OWN, check_settings
 from .top_mix import TOP
 from .trials import Ledger, Progress, SearchResult, Trial
 
 if TYPE_CHECKING:
     from .adapter import LoraAdapter
+    from .method_space import MethodSpace
+    from .methods.params import Value
     from .scoring.protocol import Scorer
 
 DEFAULT_BUDGET = 40
-FIT, ADAM = "fit", "adam"
-OWN = (None, FIT, ADAM)
-"""Optimizers that are not nevergrad's. (Its registry has an Adam too, under other names.)"""
-FIT_BOUNDS = (0.0, 1.5)
-NEVERGRAD_BOUNDS = (-1.5, 1.5)
-LORAHUB = "lorahub"
 
 
 def search(
@@ -65,6 +62,7 @@ def search(
     simplex: bool = False,
     scale: tuple[float, float] | None = None,
     groups: ModuleGroups | None = None,
+    methods: MethodSpace | None = None,
     seeds: int = 1,
     gate: bool = True,
     top: int = TOP,
@@ -81,7 +79,8 @@ def search(
     scale      with `simplex`: they add up to a number between these two instead, which the fit chooses.
     groups     a weight for each group of modules of each adapter; the scorer must have been made with the same groups.
                Base, uniform and the single adapters are still whole ones. Not for the preset.
-    simplex    weights are not negative and add up to 1; for fit.
+    methods    search the merge method as well, by nevergrad; the scorer must have been made with the same methods. Not
+               with groups, seeds, the simplex or the preset.
     seeds      searches by a nevergrad optimizer that share the budget; the mean of what they find is one more mix, for
                the method exact.
     gate       False: the few-shot loss decides; for adam and nevergrad's optimizers.
@@ -95,8 +94,9 @@ def search(
     check_settings(
         names, budget=budget, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds, l1=l1,
         simplex=simplex, scale=scale, groups=len(groups) if groups else None, seeds=seeds, gate=gate, top=top,
-        method=scorer.method, params=scorer.method_params,
+        method=scorer.method, params=scorer.method_params, methods=methods,
     )  # fmt: skip
+    optimizer = mixed_optimizer(optimizer, methods, workers=workers)
     columns = column_names(names, groups)
     if columns != tuple(scorer.adapter_names):
         raise SearchError(
@@ -104,10 +104,10 @@ def search(
             remedy="make the scorer from the same adapters and groups, in the same order",
         )
     objective = _objective_of(optimizer, preset=preset, l1=l1, groups=len(groups) if groups else 1)
-    ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
+    ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial, methods=methods)
     run = _run_of(
         names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds,
-        simplex=simplex, scale=scale, seeds=seeds, gate=gate, top=top, scorer=scorer, groups=groups,
+        simplex=simplex, scale=scale, seeds=seeds, gate=gate, top=top, scorer=scorer, groups=groups, methods=methods,
     )  # fmt: skip
     stopped = False
     try:
@@ -118,8 +118,9 @@ def search(
             raise
         stopped = True
         run.judge_stored()
+    way = scorer.method, scorer.method_params
     return _result(
-        names, ledger, run, seed=seed, seeds=seeds, preset=preset, method=scorer.method, stopped=stopped, groups=groups
+        names, ledger, run, seed=seed, seeds=seeds, preset=preset, way=way, stopped=stopped, groups=groups
     )  # fmt: skip
 
 
@@ -133,6 +134,8 @@ def finish(
     workers: int = 1,
     optimizer: str | None = None,
     preset: str | None = None,
+    params: Mapping[str, object] | None = None,
+    methods: MethodSpace | None = None,
     groups: ModuleGroups | None = None,
     seeds: int = 1,
     gate: bool = True,
@@ -143,18 +146,18 @@ def finish(
 
     `SearchError` when there is not even what a mix is compared with.
     """
-    ledger = Ledger(None, default_objective(DEFAULT_L1), budget=budget, replay=trials, on_trial=None)
+    ledger = Ledger(None, default_objective(DEFAULT_L1), budget=budget, replay=trials, on_trial=None, methods=methods)
     ledger.adopt_stored()
     listed = tuple(names)
+    asked = mixed_optimizer(optimizer, methods, workers=workers)
     run = _run_of(
-        listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None,
-        simplex=False, scale=None, seeds=seeds, gate=gate, top=top, scorer=None, groups=groups,
+        listed, ledger, seed=seed, workers=workers, optimizer=asked, preset=preset, bounds=None, simplex=False,
+        scale=None, seeds=seeds, gate=gate, top=top, scorer=None, groups=groups, methods=methods,
     )  # fmt: skip
     run.run_no_further()
     run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
-    return _result(
-        listed, ledger, run, seed=seed, seeds=seeds, preset=preset, method=method, stopped=False, groups=groups
-    )
+    way = method, params or {}
+    return _result(listed, ledger, run, seed=seed, seeds=seeds, preset=preset, way=way, stopped=False, groups=groups)
 
 
 Run = PresetRun | JudgedRun
@@ -184,9 +187,15 @@ def _run_of(
     top: int,
     scorer: Scorer | None,
     groups: ModuleGroups | None,
+    methods: MethodSpace | None,
 ) -> Run:
     if preset:
         return PresetRun(names, ledger, seed=seed, gated=gate)
+    if methods is not None:
+        return MixedRun(
+            names, ledger, methods, seed=seed, workers=workers, optimizer=optimizer or ONE_AT_A_TIME,
+            bounds=bounds or NEVERGRAD_BOUNDS, gated=gate, top=top,
+        )  # fmt: skip
     size = len(groups) if groups else 1
     if optimizer in (None, FIT):
         within, sums = bounds or FIT_BOUNDS, scale or (1.0, 1.0)
@@ -222,11 +231,12 @@ def _result(
     seed: int,
     seeds: int,
     preset: str | None,
-    method: str,
+    way: tuple[str, Mapping[str, object]],
     stopped: bool,
     groups: ModuleGroups | None,
 ) -> SearchResult:
     chosen = run.choose()
+    method, params = way if chosen.method is None else (chosen.method, chosen.params or {})
     fell_back = run.fell_back(chosen)
     return SearchResult(
         adapter_names=names,
@@ -250,6 +260,8 @@ def _result(
             *_notes_on(chosen, method, fell_back=fell_back, searched=len(run.searched) * max(1, len(groups or ()))),
         ),
         groups=groups.names if groups else (),
+        method=method,
+        params=cast("Mapping[str, Value]", dict(params)),
     )
 
 
@@ -269,98 +281,3 @@ def _notes_on(chosen: Trial, method: str, fell_back: str | None, searched: int) 
             "does not subtract its adapter; only the signs relative to each other count. --method exact subtracts."
         )
     return notes
-
-
-def check_settings(
-    names: Sequence[str],
-    *,
-    budget: int,
-    seed: int,
-    workers: int,
-    optimizer: str | None,
-    preset: str | None,
-    bounds: tuple[float, float] | None,
-    l1: float | None,
-    simplex: bool = False,
-    scale: tuple[float, float] | None = None,
-    groups: int | None = None,
-    seeds: int = 1,
-    gate: bool = True,
-    top: int = TOP,
-    method: str,
-    params: Mapping[str, object],
-) -> None:
-    """`SearchError` for settings that no search can have, before anything is loaded; nevergrad is, if named. `groups`:
-    how many weights an adapter has, None for one in all."""
-    if not names:
-        raise SearchError("there is no adapter to search", remedy="name at least one adapter")
-    if budget < 1 or workers < 1:
-        raise SearchError(f"budget {budget} and workers {workers} must be at least 1")
-    if not 0 <= seed < 2**32:
-        raise SearchError(f"the seed {seed} is not between 0 and 2**32 - 1")
-    if bounds is not None and not (np.isfinite(bounds).all() and bounds[0] < bounds[1]):
-        raise SearchError(f"the bounds {bounds} are not a lower and an upper finite number")
-    if l1 is not None and not 0 <= l1 < np.inf:
-        raise SearchError(f"l1 is {l1}, it must be 0 or a positive number")
-    if simplex and (preset is not None or optimizer not in (None, FIT)):
-        raise SearchError("only the fit searches the simplex", remedy=f"--optimizer {FIT}, or leave --simplex out")
-    if simplex:
-        _check_sums(bounds or FIT_BOUNDS, scale or (1.0, 1.0), len(names))
-    elif scale is not None:
-        raise SearchError("a scale is for weights that add up to something", remedy="--simplex --scale 0.5,1.5")
-    if seeds < 1 or top < 0:
-        raise SearchError(f"seeds {seeds} must be at least 1, and top {top} at least 0")
-    if seeds > 1 and preset is None and optimizer in OWN:
-        what = "descends from one point" if optimizer == ADAM else f"averages {RESAMPLES} fits already"
-        raise SearchError(
-            f"{optimizer or FIT} {what}; several seeds are for nevergrad's optimizers",
-            remedy="leave --seeds out, or --optimizer Cobyla",
-        )
-    if seeds > 1 and groups is not None:
-        raise SearchError("several seeds are for weights of whole adapters", remedy="leave --seeds or --groups out")
-    if not gate and preset is None and optimizer in (None, FIT):
-        raise SearchError(
-            "the fit always holds examples out", remedy="leave --no-gate out, or --optimizer Cobyla"
-        )  # fmt: skip
-    if preset is None:
-        check_budget(budget, len(names))
-        if optimizer in (None, FIT):
-            check_group_budget(budget, len(names), groups or 1)
-        if optimizer not in OWN:
-            from .nevergrad_search import check_optimizer
-
-            check_optimizer(optimizer, workers=workers)
-            check_seeds(seeds, len(names), budget, method=method)
-    else:
-        others = (optimizer, bounds, l1, groups, seeds if seeds > 1 else None)
-        _check_preset(preset, workers=workers, others=others, method=method, params=params)
-
-
-def _check_sums(bounds: tuple[float, float], scale: tuple[float, float], adapters: int) -> None:
-    low, high = scale
-    if not 0 <= low <= high < np.inf or high == 0:
-        raise SearchError(f"the scale {scale} is not from 0 or more to a finite number above it", remedy="0.5,1.5")
-    if bounds[0] > 0 or bounds[1] * adapters < low:
-        total = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-        raise SearchError(
-            f"no {adapters} weights within {bounds} are 0 or more and add up to {total}",
-            remedy="leave --bounds out, or lower --scale",
-        )
-
-
-def _check_preset(
-    preset: str, *, workers: int, others: tuple[object, ...], method: str, params: Mapping[str, object]
-) -> None:
-    if preset != LORAHUB:
-        raise SearchError(f"there is no preset {preset!r}", remedy=f"use {LORAHUB}")
-    if workers != 1 or any(other is not None for other in others):
-        raise SearchError(
-            f"the preset {LORAHUB} fixes optimizer, workers, bounds, seeds and l1, and has no groups",
-            remedy="leave them out, or the preset",
-        )
-    if (method, params.get("fold")) != ("lorahub", "lorahub-compat"):
-        raise SearchError(
-            f"the preset {LORAHUB} needs a scorer of the method lorahub with the fold lorahub-compat, this one has "
-            f"{method} with {dict(params)}",
-            remedy="--method lorahub --fold lorahub-compat",
-        )

@@ -44,7 +44,7 @@ def stack_adapters(
     """
     row = find_method(method)
     resolved = row.resolve(params or {})
-    shapes = _module_shapes(adapters)
+    shapes = module_shapes(adapters)
     _require_plain(adapters)
     if method == "lorahub":
         if resolved["align"] == PROCRUSTES:
@@ -103,7 +103,7 @@ def _aligned(adapters: Sequence[LoraAdapter], shapes: Mapping[str, object]) -> l
     ]
 
 
-def _module_shapes(adapters: Sequence[LoraAdapter]) -> dict[str, tuple[int, int]]:
+def module_shapes(adapters: Sequence[LoraAdapter]) -> dict[str, tuple[int, int]]:
     """module -> (out_features, in_features) over all adapters, in order of first appearance."""
     if not adapters:
         raise IncompatibleAdapters("there is no adapter to mix", remedy="name at least one adapter")

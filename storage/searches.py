@@ -50,6 +50,7 @@ class Trial:
     """One weight vector and its loss. `objective` is the loss plus penalties. Both may be inf or nan.
 
     `example_losses`: one per example, one that is not finite comes back as inf; None: they were not kept.
+    `method` and `params` say how it was mixed where the search chooses among methods; None: by the search's own.
     """
 
     number: int
@@ -59,6 +60,8 @@ class Trial:
     objective: float
     seconds: float
     example_losses: tuple[float, ...] | None = None
+    method: str | None = None
+    params: Mapping[str, Any] | None = None
 
 
 def start(
@@ -100,22 +103,25 @@ def add_trials(session: Session, search: Search, trials: Iterable[Trial]) -> Non
             {
                 "search_id": search.id, "number": trial.number, "kind": trial.kind, "weights": list(trial.weights),
                 "loss": _or_null(trial.loss), "objective": _or_null(trial.objective), "seconds": trial.seconds,
-                "example_losses": _as_json(trial.example_losses),
+                "example_losses": _as_json(trial.example_losses), "method": trial.method,
+                "params": None if trial.params is None else dict(trial.params),
             }
             for trial in listed
         ],
     )  # fmt: skip
     numbers = [trial.number for trial in listed]
-    query = select(TrialRow.number, TrialRow.weights).where(
+    query = select(TrialRow.number, TrialRow.weights, TrialRow.method, TrialRow.params).where(
         TrialRow.search_id == search.id, TrialRow.number.in_(numbers)
     )
-    stored = {row[0]: tuple(row[1]) for row in session.execute(query)}
+    stored = {row[0]: (tuple(row[1]), row[2], row[3]) for row in session.execute(query)}
     for trial in listed:
-        if stored[trial.number] != trial.weights:
+        own = (trial.weights, trial.method, trial.params)
+        if stored[trial.number] != own:
+            what = "weights" if stored[trial.number][0] != trial.weights else "method or options"
             raise Conflict(
-                f"Trial {trial.number} of the search {search.uuid} has other weights already.",
+                f"Trial {trial.number} of the search {search.uuid} has other {what} already.",
                 expected=str(stored[trial.number]),
-                found=str(trial.weights),
+                found=str(own),
                 remedy="Resume with the settings and versions that the search was started with.",
             )
 
@@ -126,7 +132,7 @@ def trials(session: Session, search: Search) -> list[Trial]:
     return [
         Trial(
             row.number, row.kind, tuple(row.weights), _or_nan(row.loss), _or_nan(row.objective), row.seconds,
-            _from_json(row.example_losses),
+            _from_json(row.example_losses), row.method, row.params,
         )
         for row in rows
     ]  # fmt: skip

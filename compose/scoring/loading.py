@@ -26,6 +26,9 @@ from ..device import AUTO, TF32, check_device, device_of
 from ..errors import BaseModelError
 from ..examples import Examples
 from ..grouped_stack import stack_by_groups
+from ..method_space import MethodSpace
+from ..method_stack import stack_methods
+from ..mixed_factors import Stack
 from ..module_groups import ModuleGroups
 from ..sharded_stack import stack_by_device
 from .causal import CausalScorer
@@ -136,6 +139,7 @@ def make_scorer(
     adapters: Sequence[LoraAdapter],
     method: str = "lorahub",
     params: Mapping[str, object] | None = None,
+    methods: MethodSpace | None = None,
     labels: Mapping[str, str] | None = None,
     token_budget: int | None = None,
     max_new_tokens: int | None = None,
@@ -144,18 +148,22 @@ def make_scorer(
 ) -> Scorer:
     """The scorer for the base's kind. `params` are the method's, such as {"fold": "lorahub-compat"}; `labels` (label ->
     text) are for encoders, `max_new_tokens` and `ends` (an end token follows the output) for the others.
-    With `groups` weight rows have a number for each group of each adapter.
+    With `groups` weight rows have a number for each group of each adapter. `methods` takes the place of `method` and
+    `params` in a search over methods (`method_space.py`), and that of `groups`.
 
     Errors: those of `stack_adapters`; `IncompatibleAdapters` when the base lacks a module; `BadExamples`.
     """
     first = next(iter(base.model.parameters()))
     # low-precision bases: the adapters stay float32 and their products are rounded to the base's dtype once
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
-    mixing: dict[str, Any] = {"method": method, "params": params, "dtype": dtype}
     devices = _devices(base.model, adapters)
-    stack = (
-        stack_by_groups(adapters, groups, devices, **mixing) if groups else stack_by_device(adapters, devices, **mixing)
-    )
+    mixing: dict[str, Any] = {"method": method, "params": params, "dtype": dtype}
+    if methods is not None:
+        stack: Stack = stack_methods(adapters, methods, devices, dtype=dtype)
+    elif groups is not None:
+        stack = stack_by_groups(adapters, groups, devices, **mixing)
+    else:
+        stack = stack_by_device(adapters, devices, **mixing)
     shared: dict[str, Any] = {
         "examples": examples,
         "stack": stack,

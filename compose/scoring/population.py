@@ -178,7 +178,9 @@ class Population:
     ) -> Iterator[tuple[range, Sequence[int], T]]:
         """(candidates, examples, results) of one forward after the other, of this share of them."""
         numbers = itertools.count()
-        rows = checked_weights(torch.from_numpy(np.array(weights, dtype=np.float64, order="C")), self.stack.names)
+        rows = torch.from_numpy(np.array(weights, dtype=np.float64, order="C"))
+        if self.stack.device is not None:  # else they are mixed from the host, which looks at them itself
+            rows = checked_weights(rows, self.stack.names)
         done = 0
         while done < len(rows):
             part = rows[done : done + self._at_once(len(rows) - done, [(shared,), *lengths])]

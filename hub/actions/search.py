@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from compose.contributions import Explanation, explain
 from compose.intervals import Interval
@@ -16,7 +16,7 @@ from compose.module_groups import by_adapter
 from compose.pareto import Tradeoff
 from compose.search import finish as finish_search
 from compose.search import search as search_weights
-from compose.trials import Progress, SearchResult, Trial
+from compose.trials import Progress, SearchResult, Trial, rows_of
 from hub.actions.compose import Composed, MixOptions, PinnedPart, mix
 from hub.actions.search_objective import tradeoffs_of
 from hub.actions.search_on_ray import RaySetup
@@ -26,9 +26,13 @@ from hub.address import Address
 from hub.few_shot_score import intervals_of
 from hub.finite import finite
 from hub.home import Home
+from hub.methods_tried import MethodTried, chosen_way, methods_tried
 from hub.training_overlap import overlaps
 from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import searches
+
+if TYPE_CHECKING:
+    from compose.method_space import MethodSpace
 
 
 class Mixer(Protocol):
@@ -58,11 +62,22 @@ class SearchDone:
         """Of the few-shot scores (`hub.few_shot_score`)."""
         return intervals_of(_outcome(self.result, None, None), self.result.trials)
 
+    @property
+    def mixed_by(self) -> str:
+        """The method that was chosen with its options; empty where the search had one, or found no mix."""
+        return chosen_way(_outcome(self.result, None, None), self.result.trials)
+
+    @property
+    def methods(self) -> list[MethodTried]:
+        """What each method came to, the best first; none where the search had one."""
+        return methods_tried(self.result.trials)
+
     def as_dict(self) -> dict[str, object]:
         return {
             "search": self.uuid,
             "adapters": list(self.result.adapter_names),
             **_outcome(self.result, self.explanation, self.composed),
+            "methods": [one.as_dict() for one in self.methods],
             "intervals": {name: asdict(one) for name, one in self.intervals.items()},
             "training_overlap": overlaps(self.plan.parts, self.plan.examples),
             "preselection": self.plan.preselection,
@@ -111,7 +126,8 @@ def run(
         explanation, composed = None, None
         front: tuple[Tradeoff, ...] = ()
         if not result.stopped:
-            explanation, front = _explain(scorer, result), tradeoffs_of(scorer, result)
+            methods = plan.options.method_space()
+            explanation, front = _explain(scorer, result, methods), tradeoffs_of(scorer, result, methods)
             recorder.check()
             composed = _publish(home, row.uuid, plan, result, mixer)
     except BaseException as error:
@@ -138,8 +154,9 @@ def searched(
     return search_weights(
         [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
         workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
-        l1=options.l1, simplex=options.simplex, scale=options.scale, groups=plan.groups, seeds=options.seeds,
-        gate=options.gate, top=options.top, replay=replay, on_trial=on_batch,
+        l1=options.l1, simplex=options.simplex, scale=options.scale, groups=plan.groups,
+        methods=options.method_space(), seeds=options.seeds, gate=options.gate, top=options.top, replay=replay,
+        on_trial=on_batch,
     )  # fmt: skip
 
 
@@ -154,7 +171,8 @@ def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
     result = finish_search(
         [part.name for part in plan.parts], plan.replay, method=options.merge_method(), budget=options.budget,
         seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
-        groups=plan.groups, seeds=options.seeds, gate=options.gate, top=options.top,
+        params=options.merge_params(), methods=options.method_space(), groups=plan.groups, seeds=options.seeds,
+        gate=options.gate, top=options.top,
     )  # fmt: skip
     row = begin(home, plan)
     composed = _publish(home, row.uuid, plan, result, mixer)
@@ -181,7 +199,9 @@ class _Recorder:
                     session,
                     self._row,
                     [
-                        searches.Trial(t.number, t.kind, t.weights, t.loss, t.objective, each, t.example_losses)
+                        searches.Trial(
+                            t.number, t.kind, t.weights, t.loss, t.objective, each, t.example_losses, t.method, t.params
+                        )
                         for t in progress.trials
                     ],
                 )
@@ -194,12 +214,25 @@ class _Recorder:
             raise KeyboardInterrupt
 
 
-def _explain(scorer: Any, result: SearchResult) -> Explanation:
+def _explain(scorer: Any, result: SearchResult, methods: MethodSpace | None) -> Explanation:
     """The chosen mix beside base and best single adapter, and without each of its adapters."""
     compared = {"base": (0.0,) * len(result.weights)}
-    if result.baselines is not None:
-        compared["best single"] = result.baselines.best_single.weights
-    return explain(scorer, result.weights, compared=compared, names=result.adapter_names)
+    single = result.baselines.best_single if result.baselines is not None else None
+    if single is not None:
+        compared["best single"] = single.weights
+    if methods is None or result.method is None:
+        return explain(scorer, result.weights, compared=compared, names=result.adapter_names)
+    from compose.method_space import Setting
+    from compose.scoring.settled import SettledScorer
+
+    own = SettledScorer(scorer, methods, Setting(result.method, result.params))
+    found = explain(own, result.weights, compared=compared, names=result.adapter_names)
+    if single is None or (single.method, single.params) == (result.method, result.params):
+        return found
+    # the single adapter as it was compared with, by another method than the mix
+    [losses] = scorer.example_losses(rows_of([single], methods)).tolist()
+    shown = {**found.example_losses, "best single": tuple(losses)}
+    return replace(found, example_losses=shown, evaluations=found.evaluations + 1)
 
 
 def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixer: Mixer) -> Composed | None:
@@ -235,11 +268,13 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixe
     }
     if plan.groups is not None:
         found["groups"] = plan.groups.as_dict()
+    method, params = plan.options.merge_method(), plan.options.merge_params()
+    if (methods := plan.options.method_space()) and result.method is not None:
+        method, params = result.method, dict(result.params)
+        found["methods"] = methods.as_dict()
     return mixer(
         home, [part for part, _ in used], [weight for _, weight in used], plan.into,
-        options=MixOptions(
-            plan.options.merge_method(), plan.options.merge_params(), base=str(plan.base.directory or "")
-        ),
+        options=MixOptions(method, params, base=str(plan.base.directory or "")),
         search=found, notes=plan.notes, beside={TRIALS_FILE: trials},
     )  # fmt: skip
 
@@ -248,6 +283,8 @@ def _outcome(result: SearchResult, explanation: Explanation | None, composed: Co
     """The result without its trials, which are stored one by one."""
     return {
         "weights": list(result.weights),
+        "method": result.method,
+        "params": dict(result.params),
         "groups": list(result.groups),
         "loss": result.loss,
         "objective": result.objective,

@@ -11,6 +11,7 @@ from compose.errors import BadExamples
 from compose.examples import Examples, read_examples
 
 if TYPE_CHECKING:
+    from compose.method_space import MethodSpace
     from compose.pareto import Tradeoff
     from compose.scoring.objectives import MakeScorer
     from compose.scoring.protocol import Scorer
@@ -89,14 +90,13 @@ def read_as(plan: SearchPlan, examples: Examples, tokenizer: Any, texts: Mapping
     return examples
 
 
-def tradeoffs_of(scorer: Scorer, result: SearchResult) -> tuple[Tradeoff, ...]:
+def tradeoffs_of(scorer: Scorer, result: SearchResult, methods: MethodSpace | None = None) -> tuple[Tradeoff, ...]:
     """The Pareto table of a finished search: target, guard, number of adapters."""
-    import numpy as np
-
     from compose.pareto import tradeoffs
     from compose.scoring.guarded import GuardedScorer
+    from compose.trials import rows_of
 
     means = None
     if isinstance(scorer, GuardedScorer):
-        means = scorer.means(np.array([trial.weights for trial in result.trials], dtype=np.float64))
+        means = scorer.means(rows_of(result.trials, methods))
     return tradeoffs(result.trials, means, groups=max(1, len(result.groups)))

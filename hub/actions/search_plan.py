@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from compose.errors import SearchError
 from compose.examples import Examples, examples_of, read_examples, read_labels
 from compose.group_words import group_count
+from compose.mixed_settings import mixed_optimizer
 from compose.module_groups import ModuleGroups, stored_groups
-from compose.search import FIT, LORAHUB, check_settings
+from compose.search_settings import FIT, LORAHUB, check_settings
 from compose.top_mix import TOP
 from compose.trials import Kind, Trial
 from hub.actions.compose import PinnedPart, check_fit, pin_parts
@@ -32,8 +33,12 @@ from hub.training_overlap import overlap_notes
 from storage import searches
 from storage.searches import PinnedAdapter
 
+if TYPE_CHECKING:
+    from compose.method_space import MethodSpace
+
 ONE_WORKER, SEVERAL_WORKERS = "Cobyla", "OnePlusOne"
 """What nevergrad searches with, where it does and nobody says otherwise."""
+DEFAULT_METHOD = "exact"
 LIKELIHOODS = ("loss", "choice_loss")
 """Objectives that are log-likelihoods."""
 
@@ -41,7 +46,10 @@ LIKELIHOODS = ("loss", "choice_loss")
 @dataclass(frozen=True)
 class SearchOptions:
     """What decides which trials are asked. None: the default of `compose.search.search`; the method's is exact, except
-    for the lorahub preset (measured: tests/benchmarks/results/bench_quality_fit_unfinished.md)."""
+    for the lorahub preset (measured: tests/benchmarks/results/bench_quality_fit_unfinished.md).
+
+    Several methods, as a list or with commas between them, are searched over, and so is an option whose value is a pair
+    (low, high) instead of one (`compose.method_space`)."""
 
     budget: int = 40
     seed: int = 0
@@ -74,6 +82,10 @@ class SearchOptions:
     chunk_tokens: int | None = None
     """Tokens per forward; None: the scorer's default."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, str | None):
+            object.__setattr__(self, "method", ",".join(self.method))
+
     def resolved(self, *, guarded: bool = False) -> SearchOptions:
         """With the defaults that a stored search must keep, whatever they are by the time it is resumed.
 
@@ -81,18 +93,39 @@ class SearchOptions:
         """
         preset = self.preset is not None
         asked = ONE_WORKER if self.workers == 1 else SEVERAL_WORKERS
+        if self.searches_methods():
+            optimizer = self.optimizer or (None if preset else mixed_optimizer(None, self, workers=self.workers))
+            return replace(self, method=self.method or DEFAULT_METHOD, optimizer=optimizer)
         own = FIT if self.objective in LIKELIHOODS and not guarded else asked
         return replace(
             self,
-            method=self.method or (LORAHUB if preset else "exact"),
+            method=self.method or (LORAHUB if preset else DEFAULT_METHOD),
             optimizer=self.optimizer or (None if preset else own),
         )
 
+    def searches_methods(self) -> bool:
+        """Whether there is more to search than weights."""
+        ranges = any(isinstance(value, list | tuple) for value in self.params.values())
+        return "," in (self.method or "") or ranges
+
+    def method_space(self) -> MethodSpace | None:
+        """The methods and options to search over; None: there is one of each. Loads torch where there are several."""
+        if not self.searches_methods():
+            return None
+        from compose.method_space import MethodSpace
+
+        names = [name.strip() for name in (self.method or DEFAULT_METHOD).split(",")]
+        return MethodSpace.of([name for name in names if name], self.params)
+
     def merge_method(self) -> str:
-        return self.resolved().method or ""
+        """The method; of several the one that the baselines are mixed by."""
+        space = self.method_space()
+        return space.plain.method if space else self.resolved().method or ""
 
     def merge_params(self) -> dict[str, Any]:
         """The method's parameters; the lorahub preset brings its own fold."""
+        if space := self.method_space():
+            return dict(space.plain.params)
         return {"fold": "lorahub-compat", **self.params} if self.preset == LORAHUB else dict(self.params)
 
 
@@ -170,8 +203,13 @@ def new_plan(
 def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
     """Refuse what cannot work before the search is stored. What differs from the default may load torch or nevergrad:
     the search is about to do so anyhow."""
+    space = options.method_space()
     params, method = options.merge_params(), options.merge_method()
-    if options.preset in (None, LORAHUB) and (method, options.params) not in (("lorahub", {}), ("exact", {})):
+    if (
+        space is None
+        and options.preset in (None, LORAHUB)
+        and (method, options.params) not in (("lorahub", {}), ("exact", {}))
+    ):
         from compose.methods import find_method
 
         find_method(method).resolve(params)
@@ -179,7 +217,7 @@ def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
         names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
         preset=options.preset, bounds=options.bounds, l1=options.l1, simplex=options.simplex,
         scale=options.scale, groups=None if options.groups is None else group_count(options.groups),
-        seeds=options.seeds, gate=options.gate, top=options.top, method=method, params=params,
+        seeds=options.seeds, gate=options.gate, top=options.top, method=method, params=params, methods=space,
     )  # fmt: skip
     if options.objective != "loss":
         from compose.scoring.objectives import check_objective
@@ -233,7 +271,8 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         guard=examples_of(config["guard"]) if config.get("guard") else None,
         groups=stored_groups(config.get("groups")),
         replay=tuple(
-            Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind), t.example_losses) for t in trials
+            Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind), t.example_losses, t.method, t.params)
+            for t in trials
         ),
     )
 

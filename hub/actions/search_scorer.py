@@ -49,6 +49,7 @@ def _mixing(plan: SearchPlan) -> dict[str, Any]:
         "adapters": read_parts(plan.parts, BaseWeights(_base_folder(plan))),
         "method": plan.options.merge_method(),
         "params": plan.options.merge_params(),
+        "methods": plan.options.method_space(),
         "max_new_tokens": plan.options.max_new_tokens,
         "token_budget": plan.options.chunk_tokens,
         "groups": plan.groups,
@@ -62,4 +63,4 @@ def decided_in_float32(options: SearchOptions, fine: Any, result: SearchResult) 
     objective = (
         LORAHUB_OBJECTIVE if options.preset else default_objective(DEFAULT_L1 if options.l1 is None else options.l1)
     )
-    return rescored(result, fine, objective, coarse=options.dtype)
+    return rescored(result, fine, objective, coarse=options.dtype, methods=options.method_space())

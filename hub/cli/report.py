@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
+from hub.cli.method_table import method_lines
 from hub.cli.output import JsonOption, Output, escape, table
 from hub.cli.target import open_hub
 from hub.errors import UsageError
@@ -55,6 +56,7 @@ def report(
         "",
         table("few-shot loss", COLUMNS, losses, right=COLUMNS[1:]),
         "",
+        *method_lines(found.mixed_by, found.methods),
         *held_out,
         table("", ("adapter", *columns), rows, right=columns),
         *(f"[dim]{escape(note)}[/]" for note in found.notes),

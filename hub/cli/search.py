@@ -14,7 +14,7 @@ from hub.actions import search_plan
 from hub.actions.search_on_ray import RaySetup
 from hub.address import parse_address
 from hub.cli.interrupts import Interrupts
-from hub.cli.mix_options import MixCommand, ParamOption, method_params
+from hub.cli.mix_options import MixCommand, searched_params
 from hub.cli.output import JsonOption, Output
 from hub.cli.preselection import preselect
 from hub.cli.report import check_report_file, write_report
@@ -96,9 +96,20 @@ def search(
     preset: Annotated[str, typer.Option(help="lorahub: the published algorithm, exactly.")] = "",
     method: Annotated[
         str,
-        typer.Option(help="How to mix: exact (default), lorahub, or another of the list below.", show_default=False),
+        typer.Option(
+            metavar="NAME[,NAME]...",
+            help="How to mix: exact (default), lorahub, or another of the list below; of several the best is found.",
+            show_default=False,
+        ),
     ] = "",
-    param: ParamOption = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param",
+            metavar="NAME=VALUE|LOW:HIGH",
+            help="An option of the methods, or a range to search; METHOD.NAME for one alone; may be repeated.",
+        ),
+    ] = None,
     fold: Annotated[str, typer.Option(help="Short for --param fold=...")] = "",
     bounds: Annotated[str, typer.Option(metavar="LOW,HIGH", help="Limits of each weight.")] = "",
     non_negative: Annotated[
@@ -203,7 +214,7 @@ def search(
                     optimizer=optimizer or None,
                     preset=preset or None,
                     method=mixing or None,
-                    params=method_params(mixing or "exact", param, fold=fold),
+                    params=searched_params(mixing or "exact", param, fold=fold),
                     bounds=limits(bounds, non_negative=non_negative),
                     l1=l1,
                     simplex=simplex,

@@ -12,6 +12,7 @@ from compose.trials import Progress as Batch
 from compose.trials import SearchResult
 from hub.actions.search import SearchDone
 from hub.actions.search_plan import SearchPlan
+from hub.cli.method_table import method_lines
 from hub.cli.output import Output, escape, table
 from hub.few_shot_score import MIX, span
 
@@ -71,6 +72,7 @@ def report(out: Output, done: SearchDone) -> None:
         ),
         "",
         *held_out(result),
+        *method_lines(done.mixed_by, done.methods),
         *weight_lines(result),
         "",
         *contribution_lines(done.explanation),
@@ -99,7 +101,7 @@ def tradeoff_table(done: SearchDone) -> RenderableType:
     """The Pareto front: target, guard and number of adapters of the trials that no other beats in all three."""
     rows = [
         (
-            f"{one.number}{' *' if done.result.trials[one.number - 1].weights == done.result.weights else ''}",
+            f"{one.number}{' *' if done.result.is_chosen(done.result.trials[one.number - 1]) else ''}",
             f"{one.target:.4f}",
             "" if one.guard is None else f"{one.guard:.4f}",
             str(one.adapters),

@@ -11,6 +11,7 @@ from typing import Any
 from compose.intervals import Interval
 from hub.few_shot_score import intervals_of
 from hub.home import Home
+from hub.methods_tried import MethodTried, chosen_way, methods_tried
 from storage import searches
 from storage.searches import Search, Trial
 
@@ -138,6 +139,16 @@ class SearchReport:
         )
 
     @property
+    def mixed_by(self) -> str:
+        """The method that was chosen with its options; empty where the search had one, or found no mix."""
+        return chosen_way(self.result, self.trials)
+
+    @property
+    def methods(self) -> list[MethodTried]:
+        """What each method came to, the best first; none where the search had one."""
+        return methods_tried(self.trials)
+
+    @property
     def held_out(self) -> list[Mapping[str, Any]]:
         """What the gate compared on examples that the mix was not fitted to: name, loss, low and high end of each."""
         gate = (self.result or {}).get("gate")
@@ -159,6 +170,7 @@ class SearchReport:
             "config": dict(self.config),
             "result": dict(self.result) if self.result else None,
             "intervals": {name: vars(one) for name, one in self.intervals.items()},
+            "methods": [one.as_dict() for one in self.methods],
             "trials": [vars(trial) for trial in self.trials],
         }
 

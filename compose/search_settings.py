@@ -1,0 +1,133 @@
+"""Settings of a search: which go together. Checked before anything is loaded, and every error names what repairs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .baselines import check_budget
+from .errors import SearchError
+from .grouped_runs import check_group_budget
+from .margin_model import RESAMPLES
+from .mixed_settings import check_methods, check_scorable, mixed_optimizer
+from .nevergrad_run import check_seeds
+from .top_mix import TOP
+
+if TYPE_CHECKING:
+    from .method_space import MethodSpace
+
+FIT, ADAM = "fit", "adam"
+OWN = (None, FIT, ADAM)
+"""Optimizers that are not nevergrad's. (Its registry has an Adam too, under other names.)"""
+FIT_BOUNDS = (0.0, 1.5)
+NEVERGRAD_BOUNDS = (-1.5, 1.5)
+LORAHUB = "lorahub"
+
+
+def check_settings(
+    names: Sequence[str],
+    *,
+    budget: int,
+    seed: int,
+    workers: int,
+    optimizer: str | None,
+    preset: str | None,
+    bounds: tuple[float, float] | None,
+    l1: float | None,
+    simplex: bool = False,
+    scale: tuple[float, float] | None = None,
+    groups: int | None = None,
+    seeds: int = 1,
+    gate: bool = True,
+    top: int = TOP,
+    method: str,
+    params: Mapping[str, object],
+    methods: MethodSpace | None = None,
+) -> None:
+    """`SearchError` for settings that no search can have, before anything is loaded; nevergrad is, if named. `groups`:
+    how many weights an adapter has, None for one in all."""
+    if methods is not None:
+        check_methods(
+            methods.names, weights_only=optimizer in (FIT, ADAM), preset=preset, simplex=simplex,
+            grouped=groups is not None, seeds=seeds,
+        )  # fmt: skip
+        optimizer = mixed_optimizer(optimizer, methods, workers=workers)
+    check_scorable(methods.names if methods else [method], len(names), _bounds_of(bounds, optimizer))
+    if not names:
+        raise SearchError("there is no adapter to search", remedy="name at least one adapter")
+    if budget < 1 or workers < 1:
+        raise SearchError(f"budget {budget} and workers {workers} must be at least 1")
+    if not 0 <= seed < 2**32:
+        raise SearchError(f"the seed {seed} is not between 0 and 2**32 - 1")
+    if bounds is not None and not (np.isfinite(bounds).all() and bounds[0] < bounds[1]):
+        raise SearchError(f"the bounds {bounds} are not a lower and an upper finite number")
+    if l1 is not None and not 0 <= l1 < np.inf:
+        raise SearchError(f"l1 is {l1}, it must be 0 or a positive number")
+    if simplex and (preset is not None or optimizer not in (None, FIT)):
+        raise SearchError("only the fit searches the simplex", remedy=f"--optimizer {FIT}, or leave --simplex out")
+    if simplex:
+        _check_sums(bounds or FIT_BOUNDS, scale or (1.0, 1.0), len(names))
+    elif scale is not None:
+        raise SearchError("a scale is for weights that add up to something", remedy="--simplex --scale 0.5,1.5")
+    if seeds < 1 or top < 0:
+        raise SearchError(f"seeds {seeds} must be at least 1, and top {top} at least 0")
+    if seeds > 1 and preset is None and optimizer in OWN:
+        what = "descends from one point" if optimizer == ADAM else f"averages {RESAMPLES} fits already"
+        raise SearchError(
+            f"{optimizer or FIT} {what}; several seeds are for nevergrad's optimizers",
+            remedy="leave --seeds out, or --optimizer Cobyla",
+        )
+    if seeds > 1 and groups is not None:
+        raise SearchError("several seeds are for weights of whole adapters", remedy="leave --seeds or --groups out")
+    if not gate and preset is None and optimizer in (None, FIT):
+        raise SearchError(
+            "the fit always holds examples out", remedy="leave --no-gate out, or --optimizer Cobyla"
+        )  # fmt: skip
+    if preset is None:
+        check_budget(budget, len(names))
+        if optimizer in (None, FIT):
+            check_group_budget(budget, len(names), groups or 1)
+        if optimizer not in OWN:
+            from .nevergrad_search import check_optimizer
+
+            check_optimizer(optimizer, workers=workers)
+            check_seeds(seeds, len(names), budget, method=method)
+    else:
+        others = (optimizer, bounds, l1, groups, seeds if seeds > 1 else None)
+        _check_preset(preset, workers=workers, others=others, method=method, params=params)
+
+
+def _check_sums(bounds: tuple[float, float], scale: tuple[float, float], adapters: int) -> None:
+    low, high = scale
+    if not 0 <= low <= high < np.inf or high == 0:
+        raise SearchError(f"the scale {scale} is not from 0 or more to a finite number above it", remedy="0.5,1.5")
+    if bounds[0] > 0 or bounds[1] * adapters < low:
+        total = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        raise SearchError(
+            f"no {adapters} weights within {bounds} are 0 or more and add up to {total}",
+            remedy="leave --bounds out, or lower --scale",
+        )
+
+
+def _bounds_of(bounds: tuple[float, float] | None, optimizer: str | None) -> tuple[float, float]:
+    return bounds or (FIT_BOUNDS if optimizer in OWN else NEVERGRAD_BOUNDS)
+
+
+def _check_preset(
+    preset: str, *, workers: int, others: tuple[object, ...], method: str, params: Mapping[str, object]
+) -> None:
+    if preset != LORAHUB:
+        raise SearchError(f"there is no preset {preset!r}", remedy=f"use {LORAHUB}")
+    if workers != 1 or any(other is not None for other in others):
+        raise SearchError(
+            f"the preset {LORAHUB} fixes optimizer, workers, bounds, seeds and l1, and has no groups",
+            remedy="leave them out, or the preset",
+        )
+    if (method, params.get("fold")) != ("lorahub", "lorahub-compat"):
+        raise SearchError(
+            f"the preset {LORAHUB} needs a scorer of the method lorahub with the fold lorahub-compat, this one has "
+            f"{method} with {dict(params)}",
+            remedy="--method lorahub --fold lorahub-compat",
+        )
