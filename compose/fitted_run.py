@@ -7,7 +7,7 @@ budget is kept for the estimate on held-out examples that decides whether the mi
 
 Where adapters act on each other so much that the first fit is far off, Cobyla takes over (`nevergrad_run.py`).
 
-Why so: tests/benchmarks/results/bench_quality_fit_unfinished.md. Used through `compose.search.search`.
+Why so: tests/benchmarks/results/bench_quality_fit.md. Used through `compose.search.search`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class FittedRun(JudgedRun):
             return
         folds = self._folds()
         cost = len(folds) if len(folds) > 1 else 0
-        if self._ledger.left < 2 * cost + 2:
+        top = for_top(len(self._names)) if cost else 0
+        if self._ledger.left < 2 * cost + 2 + top:
             self._settle(self._first_model(), STRENGTH, self._ledger.left)
             self.notes.append("The budget leaves nothing for held-out examples, so that the few-shot loss decides.")
             return
@@ -84,7 +85,9 @@ class FittedRun(JudgedRun):
         for name, strength in ((CAUTIOUS, CAUTIOUS_STRENGTH), (BOLD, STRENGTH)):
             before = len(self._ledger.trials)
             steps = (
-                min(CAUTIOUS_STEPS, self._ledger.left - 2 * cost - 1) if name == CAUTIOUS else self._ledger.left - cost
+                min(CAUTIOUS_STEPS, self._ledger.left - 2 * cost - top - 1)
+                if name == CAUTIOUS
+                else self._ledger.left - cost - top
             )
             settled = self._settle(model, strength, steps, give_up=name == BOLD)
             if settled is None:
@@ -176,6 +179,11 @@ class FittedRun(JudgedRun):
         row = np.zeros(len(self._names))
         row[np.argsort(means, kind="stable")[:TOP]] = 1 / TOP
         return np.repeat(row, self._groups)
+
+
+def for_top(adapters: int) -> int:
+    """Evaluations to be left for the uniform mix of the best, should it be what is kept."""
+    return 1 if adapters > TOP else 0
 
 
 def _of_no_use(model: MarginModel, trial: Trial) -> bool:

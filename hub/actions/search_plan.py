@@ -46,7 +46,7 @@ LIKELIHOODS = ("loss", "choice_loss")
 @dataclass(frozen=True)
 class SearchOptions:
     """What decides which trials are asked. None: the default of `compose.search.search`; the method's is exact, except
-    for the lorahub preset (measured: tests/benchmarks/results/bench_quality_fit_unfinished.md).
+    for the lorahub preset (measured: tests/benchmarks/results/bench_quality_fit.md).
 
     Several methods, as a list or with commas between them, are searched over, and so is an option whose value is a pair
     (low, high) instead of one (`compose.method_space`)."""
