@@ -106,6 +106,8 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    if unknown := set(given.methods.split(",")) - METHODS.keys():
+        parser.error(f"there is no method {', '.join(sorted(unknown))}; choose from {', '.join(METHODS)}")
     adapters = [read_adapter(CONTENT / "adapters" / one["name"], name=one["name"]) for one in index()["adapters"]]
     base = load_base(CONTENT / "base")
     rows = []
