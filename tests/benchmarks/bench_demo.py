@@ -132,7 +132,8 @@ def main() -> None:
     if given.json:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
         about = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "commit": commit}
-        document = {"about": {**about, **{k: str(v) for k, v in vars(given).items()}}, "methods": table, "cells": rows}
+        about |= {name: str(value) for name, value in vars(given).items() if name != "json"}
+        document = {"about": about, "methods": table, "cells": rows}
         given.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
