@@ -103,7 +103,8 @@ class CudaCapture:
         self._pool: Any = None
 
     def __call__(self, work: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
-        with torch.cuda.device(self._device):
+        here = torch.cuda.current_stream(self._device)
+        with torch.cuda.device(self._device), torch.cuda.stream(here):  # current again also after a failed capture
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             graph = torch.cuda.CUDAGraph()
             # its own stream, as torch's is the first device's; other threads may use the device meanwhile
