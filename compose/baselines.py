@@ -23,7 +23,7 @@ def check_budget(budget: int, adapters: int) -> None:
         singles = "the single adapter" if adapters == 1 else f"{adapters} single adapters"
         raise SearchError(
             f"a budget of {budget} is too small: base, uniform and {singles} come first",
-            remedy=f"use --budget {needed} or more",
+            remedy=f"use --budget {needed} or more; {needed + 18} searches as well",
         )
 
 

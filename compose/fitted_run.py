@@ -76,20 +76,20 @@ class FittedRun(JudgedRun):
         folds = self._folds()
         cost = len(folds) if len(folds) > 1 else 0
         top = for_top(len(self._names)) if cost else 0
-        if self._ledger.left < 2 * cost + 2 + top:
+        if cost and self._ledger.left < cost + 1 + top:
             self._settle(self._first_model(), STRENGTH, self._ledger.left)
-            self.notes.append("The budget leaves nothing for held-out examples, so that the few-shot loss decides.")
+            self._judge_asks()
             return
+        strengths = [(CAUTIOUS, CAUTIOUS_STRENGTH), (BOLD, STRENGTH)]
+        if self._ledger.left < 2 * cost + 2 + top:
+            del strengths[1:]
         mixes, held_out = self.mixes, self.held_out
         model = self.model = self._first_model()
-        for name, strength in ((CAUTIOUS, CAUTIOUS_STRENGTH), (BOLD, STRENGTH)):
-            before = len(self._ledger.trials)
-            steps = (
-                min(CAUTIOUS_STEPS, self._ledger.left - 2 * cost - top - 1)
-                if name == CAUTIOUS
-                else self._ledger.left - cost - top
-            )
-            settled = self._settle(model, strength, steps, give_up=name == BOLD)
+        for number, (name, strength) in enumerate(strengths, start=1):
+            before, others = len(self._ledger.trials), len(strengths) - number
+            steps = self._ledger.left - (1 + others) * cost - others - top
+            last = not others
+            settled = self._settle(model, strength, steps if last else min(CAUTIOUS_STEPS, steps), give_up=last)
             if settled is None:
                 self._descend()
                 asks = [trial for trial in self._ledger.trials[before:] if trial.kind == "ask"]

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.9
 """The share of resamples in which something must be ahead of the base, to be evidence of a gain; also Scheffé's."""
-MORE_LIKELY = 0.5
+LIKELY = 0.7
 """The same for what can do little harm."""
 BOLDER = 0.75
 """The same for a bold mix to be kept in place of a cautious one that is a gain already."""
@@ -52,6 +52,15 @@ class Gate:
     folds: int
     kept: str
     sentence: str
+    mixes: int = 0
+    """How many of the estimates, the first ones, are of mixes that were found."""
+
+    @property
+    def better_than_kept(self) -> str | None:
+        """The best of the mixes, where it has a lower loss than what was kept all the same."""
+        kept = next(one for one in self.estimates if one.name == self.kept)
+        better = [one for one in self.estimates[: self.mixes] if one.loss < kept.loss]
+        return min(better, key=lambda one: one.loss).name if better else None
 
     @property
     def kept_is_hopeful(self) -> bool:
@@ -67,11 +76,11 @@ def decide(
     they are called).
 
     To count as a gain, a finalist must be ahead of the base in `CONFIDENCE` of the resamples, one of the `safe` ones,
-    which are never far from the base, in `MORE_LIKELY`. The first of the mixes that is a gain is kept, or a later,
-    bolder one that is ahead of it in `BOLDER`, unless something simpler is a gain too and is ahead of that mix in
+    which are never far from the base, in `LIKELY`. The first of the mixes that is a gain is kept, or a later, bolder
+    one that is ahead of it in `BOLDER`, unless something simpler is a gain too and is ahead of that mix in
     `CONFIDENCE`. Without such a mix the best of the simpler ones is kept that is a gain, without that the base. A
-    hopeful mix must besides be ahead of the base by more than Scheffé's bound at `CONFIDENCE`, and of the simpler one,
-    once that much is known, at `MORE_LIKELY`.
+    hopeful mix must besides be ahead of the base by more than Scheffé's bound, and, once that much is known, of the
+    simpler one in `CONFIDENCE` of the resamples.
     """
     count = len(held_out[base])
     drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
@@ -80,8 +89,8 @@ def decide(
     def ahead(one: str, other: str) -> float:
         return float(((held_out[other] - held_out[one])[drawn].mean(axis=1) > 0).mean())
 
-    def beyond_chance(one: str, other: str, quantile: float) -> bool:
-        return one not in searched or exceeds_chance(held_out[other] - held_out[one], searched[one], quantile)
+    def beyond_chance(one: str) -> bool:
+        return one not in searched or exceeds_chance(held_out[base] - held_out[one], searched[one], CONFIDENCE)
 
     names = (*mixes, base, *(name for name in held_out if name not in (*mixes, base)))
     means = {name: float(held_out[name].mean()) for name in names}
@@ -89,15 +98,13 @@ def decide(
     proven = [
         name
         for name in names
-        if means[name] < means[base]
-        and gains[name] >= (MORE_LIKELY if name in safe else CONFIDENCE)
-        and beyond_chance(name, base, CONFIDENCE)
+        if means[name] < means[base] and gains[name] >= (LIKELY if name in safe else CONFIDENCE) and beyond_chance(name)
     ]
     simpler = min((name for name in proven if name not in mixes), key=lambda name: means[name], default=base)
     kept = simpler
     for name in mixes:
         bolder = kept not in mixes or (means[name] < means[kept] and ahead(name, kept) >= BOLDER)
-        if name in proven and bolder and beyond_chance(name, simpler, MORE_LIKELY):
+        if name in proven and bolder and (name not in searched or ahead(name, simpler) >= CONFIDENCE):
             kept = name
     if kept != simpler and ahead(simpler, kept) >= CONFIDENCE:
         kept = simpler
@@ -108,6 +115,7 @@ def decide(
         ),
         folds=folds,
         kept=kept,
+        mixes=len(mixes),
         sentence=_sentence(kept, told, base, means, gains, folds=folds, searched=searched.get(told), counted=counted),
     )
 

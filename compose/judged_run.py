@@ -159,8 +159,13 @@ class JudgedRun:
         simple: Mapping[str, Trial] | None = None,
     ) -> None:
         """The gate over `mixes`, base, best single, uniform and what else is `simple`; `held_out` holds the losses of
-        the mixes and of what else there is."""
+        the mixes and of what else there is. A mix that is one of the simple ones is no finalist of its own."""
         there = self.baselines
+        known = {there.base.weights, there.best_single.weights, there.uniform.weights}
+        known |= {trial.weights for trial in (simple or {}).values()}
+        same = {name for name, mix in mixes.items() if mix.weights in known}
+        mixes = {name: mix for name, mix in mixes.items() if name not in same}
+        held_out = {name: losses for name, losses in held_out.items() if name not in same}
         finalists = {
             **mixes,
             **(simple or {}),

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, cast
 from .adam_run import AdamRun, Differentiable
 from .errors import SearchError
 from .fitted_run import STRENGTH, FittedRun
+from .gate import Gate
 from .grouped_runs import GroupedFit, GroupedNevergrad
 from .judged_run import JudgedRun
 from .lorahub_preset import PresetRun
@@ -120,7 +121,8 @@ def search(
         run.judge_stored()
     way = scorer.method, scorer.method_params
     return _result(
-        names, ledger, run, seed=seed, seeds=seeds, preset=preset, way=way, stopped=stopped, groups=groups
+        names, ledger, run, seed=seed, seeds=seeds, preset=preset, way=way, stopped=stopped, groups=groups,
+        bounds=bounds,
     )  # fmt: skip
 
 
@@ -157,7 +159,10 @@ def finish(
     run.run_no_further()
     run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
     way = method, params or {}
-    return _result(listed, ledger, run, seed=seed, seeds=seeds, preset=preset, way=way, stopped=False, groups=groups)
+    return _result(
+        listed, ledger, run, seed=seed, seeds=seeds, preset=preset, way=way, stopped=False, groups=groups,
+        bounds=None,
+    )  # fmt: skip
 
 
 Run = PresetRun | JudgedRun
@@ -234,6 +239,7 @@ def _result(
     way: tuple[str, Mapping[str, object]],
     stopped: bool,
     groups: ModuleGroups | None,
+    bounds: tuple[float, float] | None,
 ) -> SearchResult:
     chosen = run.choose()
     method, params = way if chosen.method is None else (chosen.method, chosen.params or {})
@@ -257,7 +263,8 @@ def _result(
         seeds=seeds,
         notes=(
             *run.notes,
-            *_notes_on(chosen, method, fell_back=fell_back, searched=len(run.searched) * max(1, len(groups or ()))),
+            *_notes_on(chosen, method, run.gate, fell_back, searched=len(run.searched) * max(1, len(groups or ()))),
+            *_outside(chosen, bounds, fell_back),
         ),
         groups=groups.names if groups else (),
         method=method,
@@ -265,7 +272,16 @@ def _result(
     )
 
 
-def _notes_on(chosen: Trial, method: str, fell_back: str | None, searched: int) -> list[str]:
+def _outside(chosen: Trial, bounds: tuple[float, float] | None, fell_back: str | None) -> list[str]:
+    """What a mix is compared with is not searched, so that no bounds hold for it."""
+    if bounds is None or fell_back in (None, "base") or all(bounds[0] <= w <= bounds[1] for w in chosen.weights):
+        return []
+    return [
+        f"Weights of {fell_back} lie outside the bounds {bounds[0]:g} to {bounds[1]:g}, which are for searched mixes."
+    ]
+
+
+def _notes_on(chosen: Trial, method: str, gate: Gate | None, fell_back: str | None, searched: int) -> list[str]:
     notes = []
     examples = len(chosen.example_losses or ())
     if 0 < examples < searched:
@@ -273,7 +289,12 @@ def _notes_on(chosen: Trial, method: str, fell_back: str | None, searched: int) 
             f"There are fewer examples ({examples}) than weights ({searched}), so that the few-shot loss says little. "
             "More examples, or fewer adapters, would tell more."
         )
-    if fell_back:
+    better = gate.better_than_kept if gate else None
+    if fell_back and better:
+        notes.append(
+            f"{better.capitalize()} had a lower loss than {fell_back}, but not by more than chance allows for."
+        )
+    elif fell_back:
         notes.append(f"No mix was better than {fell_back} on these examples, so {fell_back} was kept.")
     if method == "lorahub" and min(chosen.weights) < 0:
         notes.append(

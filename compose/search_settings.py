@@ -65,6 +65,10 @@ def check_settings(
         raise SearchError(f"the bounds {bounds} are not a lower and an upper finite number")
     if l1 is not None and not 0 <= l1 < np.inf:
         raise SearchError(f"l1 is {l1}, it must be 0 or a positive number")
+    if l1 and preset is None and optimizer in (None, FIT):
+        raise SearchError(
+            f"{FIT} has a prior in place of l1", remedy="leave --l1 out, or use --optimizer Cobyla or adam"
+        )  # fmt: skip
     if simplex and (preset is not None or optimizer not in (None, FIT)):
         raise SearchError("only the fit searches the simplex", remedy=f"--optimizer {FIT}, or leave --simplex out")
     if simplex:

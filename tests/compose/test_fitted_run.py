@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from compose.errors import SearchError
 from compose.search import search
 from compose.trials import SearchResult
 
@@ -101,10 +102,47 @@ def test_the_order_of_the_adapters_does_not_change_what_is_found() -> None:
     np.testing.assert_allclose(np.array(one)[turned], two, atol=0.02)
 
 
-def test_a_budget_without_held_out_examples_says_that_the_few_shot_loss_decides() -> None:
-    result = found(World.drawn([1.0, 0.5, 0.0]), budget=7)
-    assert result.gate is None and result.evaluations <= 7
-    assert any("few-shot loss decides" in note for note in result.notes)
+@pytest.mark.parametrize(("adapters", "budget"), [(8, 40), (8, 18), (8, 14), (28, 40)])
+def test_where_nothing_helps_noise_is_seldom_kept_and_costs_little(adapters: int, budget: int) -> None:
+    """Whatever the budget leaves for estimates. What is kept then is mostly a uniform mix, never far from the base."""
+    nothing = [0.0] * adapters
+    results = [found(World.drawn(nothing, seed=seed), budget=budget, seed=seed) for seed in range(20)]
+    assert all(result.gate is not None and result.evaluations <= budget for result in results)
+    assert sum(result.fell_back is None for result in results) <= 4
+    harm = [true_loss(nothing, result.weights) - true_loss(nothing, (0.0,) * adapters) for result in results]
+    assert np.mean(harm) < 0.03
+
+
+def test_a_budget_for_one_fit_makes_the_cautious_one() -> None:
+    effects = [1.0] * 8
+    result = found(World.drawn(effects), budget=18)
+    assert result.gate is not None and result.gate.kept == "the cautious mix" and result.evaluations <= 18
+    assert true_loss(effects, result.weights) < true_loss(effects, (0.0,) * 8)
+    whole = found(World.drawn(effects), budget=40)
+    assert whole.gate is not None and "the bold mix" in [one.name for one in whole.gate.estimates]
+
+
+def test_a_budget_without_held_out_fits_is_judged_by_choosing_again_among_its_trials() -> None:
+    result = found(World.drawn([1.5, 1.2, 0.0], examples=32), budget=7)
+    assert result.gate is not None and result.evaluations <= 7 and result.gate.kept_is_hopeful
+
+
+def test_a_mix_that_is_one_of_the_adapters_is_called_by_its_name() -> None:
+    """On the simplex the answer may be one adapter: then that is what was kept, and nothing was better."""
+    result = found(World.drawn([4.0, -2.0]), simplex=True)
+    assert result.gate is not None and result.weights == (1.0, 0.0)
+    assert (result.gate.kept, result.fell_back) == ("a0", "a0")
+
+
+def test_what_was_there_before_may_lie_outside_the_bounds_and_this_is_said() -> None:
+    result = found(World.drawn([2.0, -1.0]), bounds=(-1.0, 0.1), budget=20)
+    assert result.fell_back == "a0" and any("outside the bounds -1 to 0.1" in note for note in result.notes)
+
+
+def test_the_fit_has_no_l1() -> None:
+    with pytest.raises(SearchError, match="prior in place of l1") as caught:
+        found(World.drawn([1.0]), l1=0.1)
+    assert "--optimizer Cobyla" in str(caught.value)
 
 
 def test_fewer_examples_than_weights_are_warned_of() -> None:

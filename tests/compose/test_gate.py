@@ -28,8 +28,18 @@ def test_a_gain_that_may_be_luck_is_refused_and_the_base_kept() -> None:
 
 
 def test_what_can_do_little_harm_needs_less_evidence() -> None:
-    lucky = BASE + NOISE - NOISE.mean() - 0.01
-    assert decide(["mix"], "base", {"mix": lucky, "base": BASE}, safe=["mix"], folds=4).kept == "mix"
+    error = float(NOISE.std() / np.sqrt(len(NOISE)))
+    for gain, safe, kept in ((0.8, ["mix"], "mix"), (0.8, [], "base"), (0.2, ["mix"], "base")):
+        lucky = BASE + NOISE - NOISE.mean() - gain * error
+        assert decide(["mix"], "base", {"mix": lucky, "base": BASE}, safe=safe, folds=4).kept == kept
+
+
+def test_a_hopeful_mix_beyond_chance_is_kept_if_it_is_surely_ahead_of_what_is_simpler() -> None:
+    found = {"mix": BASE - 0.95 + 0.2 * NOISE, "base": BASE, "single": BASE - 0.7 + 0.2 * np.roll(NOISE, 1)}
+    assert decide(["mix"], "base", found, hopeful={"mix": 10}, folds=4).kept == "mix"
+    found["single"] = found["mix"] + 0.2 * np.roll(NOISE, 3)
+    gate = decide(["mix"], "base", found, hopeful={"mix": 10}, folds=4)
+    assert gate.kept == "single"
 
 
 def test_one_adapter_that_is_surely_ahead_of_the_mix_is_kept() -> None:

@@ -151,7 +151,7 @@ def test_where_one_adapter_is_the_answer_it_is_kept_by_name() -> None:
 
 def test_a_lower_objective_never_buys_a_higher_loss_than_a_baseline() -> None:
     """A large l1 draws the search towards 0; the plain loss of the best single must not be given up for it."""
-    result = run(Quadratic(np.eye(3)[[1]]), budget=40, l1=50.0)
+    result = run(Quadratic(np.eye(3)[[1]]), budget=40, l1=50.0, optimizer="Cobyla")
     assert result.loss == 0.0
     assert result.fell_back == "a1"
 
@@ -267,8 +267,8 @@ def test_a_stopped_search_can_be_finished_with_the_best_it_has_never_worse_than_
 
 
 def test_finishing_does_not_trade_a_higher_loss_for_a_smaller_penalty() -> None:
-    first = run(Quadratic(np.eye(3)[[1]]), budget=40, l1=50.0, on_trial=StopAfter(20))
-    done = finish(first.adapter_names, first.trials, method="exact", budget=40)
+    first = run(Quadratic(np.eye(3)[[1]]), budget=40, l1=50.0, on_trial=StopAfter(20), optimizer="Cobyla")
+    done = finish(first.adapter_names, first.trials, method="exact", budget=40, optimizer="Cobyla")
     assert done.loss == 0.0 and done.fell_back == "a1"
 
 
