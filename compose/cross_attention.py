@@ -108,6 +108,7 @@ def _plus(total: Tensor, x: Tensor, left: Tensor, right: Tensor, candidates: int
     own, and the one of them that has four dimensions (K, heads, ...) is also a head's own."""
     heads = x.shape[0]
     x = x.view(heads, candidates, -1, x.shape[-1]).transpose(0, 1)  # (K, heads, n, in)
-    left, right = (m if m.ndim == 4 else m.unsqueeze(1) for m in (left.to(x), right.to(x)))
-    added = (x @ left @ right).transpose(0, 1)
-    return total + added.reshape(total.shape)
+    for matrix in (left.to(x), right.to(x)):
+        # what all heads have in common is one product for all of them, not one for each
+        x = x @ matrix if matrix.ndim == 4 else torch.bmm(x.flatten(1, 2), matrix).view(*x.shape[:3], -1)
+    return total + x.transpose(0, 1).reshape(total.shape)

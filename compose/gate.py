@@ -122,10 +122,12 @@ def decide(
 
 def exceeds_chance(gains: Floats, weights: int, quantile: float) -> bool:
     """Is the mean of (E,) gains more than the best of all directions among `weights` weights has by chance, in such a
-    share of cases?"""
+    share of cases? Never with as many weights as examples."""
     from scipy.special import fdtri
 
     count = len(gains)
+    if weights >= count:  # some direction through any noise is ahead on every example
+        return False
     error = float(gains.std(ddof=1)) / np.sqrt(count)
     bound = float(np.sqrt(weights * fdtri(weights, count - 1, quantile)))
     return bool(gains.mean() > bound * error)

@@ -14,8 +14,10 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -96,27 +98,49 @@ class ForwardGraphs:
 
 
 class CudaCapture:
-    """A `Capture` into CUDA graphs that share one memory pool: each is replayed alone and its results are copied."""
+    """A `Capture` into CUDA graphs of one stream and one memory pool, as torch asks of graphs that share: each is
+    replayed alone and its results are copied. A pool ends with the last of its graphs; the next one begins another."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._stream: Any = None
         self._pool: Any = None
+        self._live: WeakSet[_Replay] = WeakSet()
 
     def __call__(self, work: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
         here = torch.cuda.current_stream(self._device)
         with torch.cuda.device(self._device), torch.cuda.stream(here):  # current again also after a failed capture
-            self._pool = self._pool or torch.cuda.graph_pool_handle()
-            graph = torch.cuda.CUDAGraph()
-            # its own stream, as torch's is the first device's; other threads may use the device meanwhile
-            stream, mode = torch.cuda.Stream(self._device), "thread_local"  # type: ignore[no-untyped-call]
-            with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode=mode):
-                results = work()
-
-        def replay() -> list[Tensor]:
-            graph.replay()
-            return results
-
+            # of its own, as torch's is the first device's
+            self._stream = self._stream or torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            if not self._live:
+                self._pool = torch.cuda.graph_pool_handle()
+            graph, mode = torch.cuda.CUDAGraph(), "thread_local"  # other threads may use the device meanwhile
+            try:
+                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=mode):
+                    results = work()
+            except Exception:
+                self._give_up()
+                raise
+        replay = _Replay(graph, results)
+        self._live.add(replay)
         return replay
+
+    def _give_up(self) -> None:
+        """Where a capture cannot be ended torch leaves the allocator in it, which then refuses to empty its cache."""
+        for end in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+            with suppress(AttributeError, RuntimeError):  # it was ended after all
+                getattr(torch._C, end)(self._stream.device_index, self._pool)
+
+
+class _Replay:
+    """A captured graph and where its results lie."""
+
+    def __init__(self, graph: torch.cuda.CUDAGraph, results: list[Tensor]) -> None:
+        self._graph, self._results = graph, results
+
+    def __call__(self) -> list[Tensor]:
+        self._graph.replay()
+        return self._results
 
 
 def pinned(value: Tensor, device: torch.device) -> Tensor:

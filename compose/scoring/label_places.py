@@ -17,12 +17,15 @@ from .tokens import Padded
 @dataclass(frozen=True)
 class LabelPlaces:
     """T label tokens in the rows of one candidate. `within` (T,): their places in hidden states (rows * width, hidden);
-    `ids` (T,): the tokens; `owner` (T,): their rows; `counts` (rows,): how many each row has."""
+    `ids` (T,): the tokens; `owner` (T,): their rows; `column` (T,): which of its row's labels each is, below `width`;
+    `counts` (rows,): how many each row has."""
 
     within: Tensor
     ids: Tensor
     owner: Tensor
+    column: Tensor
     counts: Tensor
+    width: int
     size: int
     """rows * width"""
 
@@ -38,8 +41,10 @@ class LabelPlaces:
         candidates = logits.shape[0] // self.ids.shape[0]
         logits = logits if logits.dtype == torch.float64 else logits.float()
         losses = functional.cross_entropy(logits, self.ids.repeat(candidates), reduction="none").view(candidates, -1)
-        summed = losses.new_zeros(candidates, len(self.counts)).index_add_(1, self.owner, losses)
-        return (summed / self.counts).reshape(-1)
+        # not added up by index: a GPU does that in any order
+        table = losses.new_zeros(candidates, len(self.counts), self.width)
+        table[:, self.owner, self.column] = losses
+        return (table.sum(2) / self.counts).reshape(-1)
 
 
 def label_places(predicting: Tensor, labels: Padded) -> LabelPlaces:
@@ -49,6 +54,8 @@ def label_places(predicting: Tensor, labels: Padded) -> LabelPlaces:
         within=predicting.reshape(-1).nonzero()[:, 0],
         ids=labels.ids[labels.mask.bool()],
         owner=torch.repeat_interleave(counts),
+        column=(labels.mask.cumsum(1) - 1)[labels.mask.bool()],
         counts=counts,
+        width=labels.mask.shape[1],
         size=predicting.numel(),
     )

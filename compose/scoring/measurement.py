@@ -31,6 +31,9 @@ from .output_layer import output_layer
 CHUNKS = (256, 512, 1024, 2048, 4096)
 """Token budgets that are tried on a CPU; on a GPU 16 times these."""
 
+WARM_UPS = 2
+"""Runs before a size is timed on a GPU: one as usual, one that is captured (`graphs.py`)."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -66,7 +69,9 @@ def measure(
     repeats: int = 3,
     chunks: Sequence[int] = (),
 ) -> Measured:
-    """Time `population` random mixes, each chunk size `repeats` times in turn. Errors are those of `make_scorer`."""
+    """Time `population` random mixes, each chunk size `repeats` times: in turn, so that a machine that becomes busy
+    slows all of them; on a GPU one size after the other, as graphs are made in the first two runs. Errors are those of
+    `make_scorer`."""
     device = input_device(base.model)
     clock = _Clock(device)
     sizes = tuple(chunks) or tuple(c * (16 if device.type == "cuda" else 1) for c in CHUNKS)
@@ -77,12 +82,17 @@ def measure(
     rows = np.random.default_rng(0).uniform(0, 1, (population, len(adapters)))
     times: dict[int, list[float]] = {size: [] for size in sizes}
     scorer.example_losses(rows[:1])
-    for _ in range(repeats):
-        for size in sizes:
+    crowd.token_budget = 0  # so that the first size begins as the others do
+    gpu = device.type == "cuda"
+    for size in [size for size in sizes for _ in range(repeats)] if gpu else list(sizes) * repeats:
+        if size != crowd.token_budget:
+            crowd.forget_graphs()
             crowd.token_budget = size
-            times[size].append(clock.seconds(lambda: scorer.example_losses(rows)))
-            if crowd.token_budget < size:  # memory ran out
-                times[size].append(float("inf"))
+            for _ in range(WARM_UPS if gpu else 0):
+                scorer.example_losses(rows)
+        times[size].append(clock.seconds(lambda: scorer.example_losses(rows)))
+        if crowd.token_budget < size:  # memory ran out
+            times[size].append(float("inf"))
     speeds = {size: population / median(found) for size, found in times.items()}
     best = crowd.token_budget = max(sizes, key=lambda size: speeds[size])
     with crowd.launched_one_by_one(), FlopCounterMode(display=False) as counter:

@@ -8,7 +8,7 @@ is halved and the chunk run again. Knows nothing of losses.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -23,7 +23,7 @@ from ..errors import BaseModelError
 from ..lower_layers import LowerLayers, repeat_rows
 from ..mixed_factors import Stack, checked_weights
 from .agreement import agree
-from .chunks import Lengths, at_once, default_token_budget, forward_cost, group_examples, out_of_memory
+from .chunks import BESIDE, Lengths, at_once, default_token_budget, forward_cost, group_examples, out_of_memory
 from .graphs import CudaCapture, ForwardGraphs, Forwards, on_device
 
 T = TypeVar("T")
@@ -32,6 +32,9 @@ Work = Callable[[Sequence[int], int], Sequence[T]]
 
 LossWork = Callable[[Sequence[int], int], Tensor]
 """The same with the results as one tensor (K * len(examples),), left on the device."""
+
+MOST_CUTS = 64
+"""Ways to cut examples into forwards that are remembered."""
 
 Share = tuple[int, int]
 """(i, n): of the forwards of a call, only those whose number is i modulo n."""
@@ -52,7 +55,9 @@ class Population:
         self.lower = LowerLayers(model, stack.module_shapes)
         self.turn = 0
         """Counts the sets of mixes that were attached so far; within one, results of a mix may be kept."""
-        self._forward_cost = forward_cost(sum(p.numel() for p in model.parameters()))
+        gpu = any(device.type == "cuda" for device in compute_devices(model))
+        self._forward_cost = forward_cost(sum(p.numel() for p in model.parameters()), gpu=gpu)
+        self._cuts: dict[Hashable, list[list[int]]] = {}
         self._gradients: list[Tensor] | None = None
         self.graphs = self._new_graphs()
         """None: every forward is launched operation by operation."""
@@ -122,15 +127,25 @@ class Population:
         self, weights: NDArray[np.float64], lengths: Lengths, work: LossWork, pad: bool, gradients: list[Tensor]
     ) -> NDArray[np.float64]:
         """`losses` of all candidates at once, with a backward for each forward; nothing is taken from memory."""
+        while True:
+            try:
+                return self._differentiated_whole(weights, lengths, work, pad, gradients)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                self._halve(lengths, error)
+
+    def _differentiated_whole(
+        self, weights: NDArray[np.float64], lengths: Lengths, work: LossWork, pad: bool, gradients: list[Tensor]
+    ) -> NDArray[np.float64]:
         rows = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64)).requires_grad_()
         candidates = len(rows)
         whole = np.full((candidates, len(lengths)), np.nan)
-        groups = group_examples(
-            lengths, candidates=candidates, token_budget=self.token_budget, forward_cost=self._forward_cost, pad=pad
-        )
+        groups = self._groups(lengths, candidates, pad)
         self.turn += 1
         with (
             torch.enable_grad(),
+            products(tf32=self.tf32),
             self.lower.idle(),
             self._batched.mixed(self.stack.mix(rows), candidates=candidates),
         ):
@@ -182,14 +197,15 @@ class Population:
         if self.stack.device is not None:  # else they are mixed from the host, which looks at them itself
             rows = checked_weights(rows, self.stack.names)
         done = 0
+        longest = [(shared,), *((*length, shared // BESIDE) for length in lengths)]
         while done < len(rows):
-            part = rows[done : done + self._at_once(len(rows) - done, [(shared,), *lengths])]
+            part = rows[done : done + self._at_once(len(rows) - done, longest)]
             try:
-                results = self._run_part(part, lengths, work, pad, numbers, graphs)
+                results = self._run_part(part, lengths, work, pad, numbers, graphs, shared)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
-                self._halve([(shared,), *lengths], error)
+                self._halve(longest, error)
                 continue
             for group, found in results:
                 yield range(done, done + len(part)), group, found
@@ -203,12 +219,11 @@ class Population:
         pad: bool,
         numbers: Iterator[int],
         graphs: ForwardGraphs | None,
+        shared: int = 0,
     ) -> list[tuple[list[int], T]]:
         """One mix of the factors, then one forward per group of examples that is of this share."""
         candidates = part.shape[0]
-        groups = group_examples(
-            lengths, candidates=candidates, token_budget=self.token_budget, forward_cost=self._forward_cost, pad=pad
-        )
+        groups = self._groups(lengths, candidates, pad, shared)
         which, of = self.share
         mine = [group for group in groups if next(numbers) % of == which]
         if not mine:
@@ -223,7 +238,8 @@ class Population:
             if graphs is None:
                 found = forwards(part if self.stack.device is None else on_device(part, self.stack.device))
             else:
-                key = (work, candidates, tuple(map(tuple, mine)))
+                # not the bound method: what holds its scorer would keep the base in memory
+                key = (getattr(work, "__func__", work), candidates, tuple(map(tuple, mine)))
                 tensors = graphs.run(key, part, cast(Forwards, forwards), standing=self._addresses())
                 found = cast(list[T], tensors)
         return list(zip(mine, found, strict=True))
@@ -231,6 +247,17 @@ class Population:
     def _addresses(self) -> tuple[object, ...]:
         """Of the base's tensors and of the stack: what a graph reads and does not hold itself."""
         return id(self.stack), *(tensor.data_ptr() for tensor in self._standing)
+
+    def _groups(self, lengths: Lengths, candidates: int, pad: bool, shared: int = 0) -> list[list[int]]:
+        key = (tuple(lengths), candidates, pad, shared, self.token_budget)
+        if key not in self._cuts:
+            if len(self._cuts) >= MOST_CUTS:
+                self._cuts.clear()
+            self._cuts[key] = group_examples(
+                lengths, candidates=candidates, token_budget=self.token_budget, forward_cost=self._forward_cost,
+                pad=pad, kept=shared,
+            )  # fmt: skip
+        return self._cuts[key]
 
     def _at_once(self, left: int, lengths: Lengths) -> int:
         return 1 if self._batched.one_at_a_time else at_once(left, lengths, self.token_budget)
