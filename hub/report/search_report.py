@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -178,8 +178,9 @@ class SearchReport:
     def verdict(self) -> str:
         """One sentence: whether mixing helped on these examples."""
         result, found = self.result or {}, self.candidates
-        if "mix" not in found:
-            return f"The search has no result yet; it is {self.status}."
+        if MIX not in found:
+            why = f": {self.error}" if self.error else ""
+            return f"The search has no result yet; it is {self.status}{why}."
         return self._judged(result, found) + self._measured(found)
 
     def _judged(self, result: Mapping[str, Any], found: Mapping[str, float]) -> str:
@@ -229,6 +230,12 @@ class SearchReport:
     @property
     def folds(self) -> int:
         return int(self._gate.get("folds", 0))
+
+    def named(self, weights: Sequence[float]) -> list[tuple[str, float]]:
+        """(N * G,) weights of a trial, each with its adapter, and with its group where there are groups."""
+        groups = self.groups or tuple((self.config.get("groups") or {}).get("names") or ())
+        names = [f"{one} {group}" for one in self.adapters for group in groups] if groups else self.adapters
+        return list(zip(names, weights, strict=False))
 
     @property
     def tradeoffs(self) -> list[Mapping[str, Any]]:

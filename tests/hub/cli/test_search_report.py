@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,16 @@ def test_a_search_by_metric_shows_the_metric_and_not_only_what_was_minimised() -
     assert held_out == ["the", "mix", "(kept)", "0.7500", "0.500", "to", "1.000", "0.2700", "100%"]
     assert found.verdict == "The mix was kept. Exact match on those examples: 0.750 (the mix)."
     assert found.as_dict()["metric"]["values"] == {"base": 0.0, "mix": 0.75}
+
+
+def test_the_tables_of_a_report_have_the_guard_and_what_was_kept_and_a_failure_its_progress() -> None:
+    front = [{"number": 1, "target": 0.25, "guard": 0.75, "adapters": 1}]
+    found = report_of(loss=0.26, tradeoffs=front)
+    assert "not beaten" not in text_of(search_tables(found)), "without a guard it is no question"
+    shown = text_of(search_tables(replace(found, config={**found.config, "guard": [{}]})))
+    assert "not beaten in all three" in shown and "0.7500" in shown
+    failed = replace(found, status="failed", result=None, error="out of memory")
+    assert text_of(search_tables(failed)) == "0 of 4 evaluations were made\n" and "out of memory" in failed.verdict
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1e6) | st.just(math.inf)), min_size=1, max_size=64))

@@ -152,3 +152,29 @@ def test_the_commands_write_the_page_of_a_real_search(
     assert refused.code == 2 and "cannot be written" in refused.err
     with pytest.raises(NotFound):
         stored_report(home, "0" * 32)
+
+
+def test_it_names_the_adapter_of_each_weight_and_positive_bars_begin_at_the_left(report: SearchReport) -> None:
+    text = Page(search_page(report)).text
+    assert "t/a +0.800, t/b -0.300" in text and ", t/a" not in text
+    assert '<i style="left:50%">' in search_page(report)
+    positive = replace(report, result={**(report.result or {}), "weights": [0.8, 0.3, 0.0], "explanation": None})
+    assert '<i style="left:0%">' in search_page(positive) and '<i style="left:50%">' not in search_page(positive)
+
+
+def test_it_shows_all_that_the_search_showed(report: SearchReport) -> None:
+    gate = {"estimates": [{"name": "m", "loss": 0.1, "low": 0.0, "high": 0.2, "ahead_of_base": 0.95}],
+            "kept": "m", "folds": 4, "sentence": "Kept."}  # fmt: skip
+    front = [{"number": 6, "target": 1.0, "guard": 0.4321, "adapters": 2}]
+    config = {**report.config, "guard": [{}], "notes": ["Trained on example 1."], "usage": {"template": "Q: {input}"}}
+    config["options"] = {"budget": 6, "objective": "exact_match"}
+    full = replace(report, config=config, result={**(report.result or {}), "gate": gate, "tradeoffs": front})
+    text = Page(search_page(full)).text
+    for said in ("m (kept) 1.0000 0.1000 1.000 to 1.000 95 %", "6 * 1.0000 0.4321 2", "Trained on example 1.",
+                 "template Q: {input}", "exact match, base", "trial, in the order of scoring"):  # fmt: skip
+        assert said in text
+
+
+def test_a_failed_search_says_why(report: SearchReport) -> None:
+    failed = replace(report, status="failed", result=None, error="out of memory")
+    assert "it is failed: out of memory" in Page(search_page(failed)).text
