@@ -19,6 +19,7 @@ from rich.console import Console, RenderableType
 from compose.scoring.tie_break import with_tie_break
 from hub.actions.publish import publish
 from hub.address import parse_address as at
+from hub.cli.output import Output, facts_lines, table
 from hub.cli.search_tables import contribution_lines, search_tables
 from hub.home import Home
 from hub.metric_of_loss import metric_of
@@ -113,3 +114,10 @@ def test_a_finished_search_shows_and_stores_what_each_adapter_contributes_and_co
         assert abs(one["gain"] - (one["loss_without"] - means["mix"])) < 1e-9
     assert abs(means["mix"] - data["loss"]) < 1e-4 * data["loss"]
     assert "loss without the adapter, minus with it" in mixhub(*words).out
+
+
+def test_a_digest_is_not_broken_in_a_pipe(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    digest = "0123456789abcdef" * 4
+    Output(as_json=False).result({}, facts_lines({"weights sha256": digest}), table("", ("a", "b"), [(digest, digest)]))
+    assert capfd.readouterr().out.count(digest) == 3
