@@ -9,11 +9,14 @@ from datetime import datetime
 from typing import Any
 
 from compose.intervals import Interval
+from hub.actions.show import search_of
+from hub.address import parse_address
 from hub.few_shot_score import MIX, intervals_of, losses_of
 from hub.home import Home
 from hub.methods_tried import MethodTried, chosen_way, methods_tried
 from hub.metric_of_loss import Metric, metric_of
 from storage import searches
+from storage.errors import NotFound
 from storage.searches import Search, Trial
 
 BASELINES = {"base": "base", "uniform": "uniform", "best_single": "best single"}
@@ -257,6 +260,26 @@ class SearchReport:
         said = (*(self.config.get("notes") or ()), *(result.get("notes") or ()))
         return [str(note) for note in said if not self.verdict.startswith(note)]
 
+    @property
+    def best_loss(self) -> float | None:
+        """Of the mix; without a result the lowest that was scored. Means over the examples; None: nothing was."""
+        scored = [trial.loss for trial in self.trials if trial.kind != "fold"]
+        return self.candidates.get(MIX, min(scored, default=None))
+
+    def summary(self) -> dict[str, Any]:
+        """The search as a row of a list of them."""
+        best = self.best_loss
+        return {
+            "search": self.uuid,
+            "created_at": self.created_at.isoformat(),
+            "status": self.status,
+            "adapters": list(self.adapters),
+            "objective": str(self._options.get("objective", "loss")),
+            "best_loss": best,
+            "best_metric": self.metric.of(best) if self.metric and best is not None else None,
+            "published": (self.result or {}).get("published"),
+        }
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "search": self.uuid,
@@ -299,11 +322,27 @@ class SearchReport:
         return (self.result or {}).get("explanation") or {}
 
 
-def stored_report(home: Home, uuid: str) -> SearchReport:
-    """The report of a search by its id or the start of it. `NotFound` when there is no such search."""
+def stored_report(home: Home, search: str) -> SearchReport:
+    """The report of a search by its id, the start of it, or the address of the mix that it found. `NotFound` when there
+    is no such search, or the mix was not found by one of this home."""
+    uuid = search_of(home, parse_address(search)) if "/" in search else search
+    try:
+        with home.read() as session:
+            row = searches.find(session, uuid)
+            return _report(row, searches.trials(session, row))
+    except NotFound as error:
+        elsewhere = f"{search} was found by the search {uuid[:12]}, which is of another home"
+        said = str(error) if uuid == search else elsewhere
+        raise NotFound(said, remedy="mixhub report lists the searches of this home") from error
+
+
+def stored_reports(home: Home, *, limit: int | None = None) -> list[SearchReport]:
+    """The searches of the home, the newest first, at most `limit`."""
     with home.read() as session:
-        row: Search = searches.find(session, uuid)
-        trials = searches.trials(session, row)
+        return [_report(row, searches.trials(session, row)) for row in searches.every(session, limit=limit)]
+
+
+def _report(row: Search, trials: Sequence[Trial]) -> SearchReport:
     result = row.result if row.result and "weights" in row.result else None
     return SearchReport(
         row.uuid, row.status, row.created_at, row.finished_at, tuple(one.full_name for one in row.adapters), row.config,

@@ -150,8 +150,29 @@ def test_the_commands_write_the_page_of_a_real_search(
         assert hub.report(uuid) == stored_report(home, uuid)
     refused = mixhub(*words, "--report", tmp_path / "missing" / "page.html")
     assert refused.code == 2 and "cannot be written" in refused.err
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="no search"):
         stored_report(home, "0" * 32)
+    assert "mixhub report lists the searches" in mixhub("report", "0" * 32).err
+
+
+def test_a_search_is_found_again_by_the_list_and_by_the_mix_that_it_found(
+    mixhub: Callable[..., Any], home: Home, write_lora: Write, few_shot: Path, tiny_t5: Path
+) -> None:
+    assert "no search was made here yet" in mixhub("report").err
+    for seed in (1, 2, 3):
+        publish(home, write_lora(f"s{seed}", seed=seed, scale=0.2), at(f"team/{seed}"), base=str(tiny_t5))
+    words = ("search", "team/1", "team/2", "team/3", "--examples", few_shot, "--budget", 14, "--optimizer", "Cobyla",
+             "--method", "lorahub", "--no-gate", "--as", "team/found")  # fmt: skip
+    uuid = mixhub(*words, "--json").json["search"]
+    assert uuid in mixhub("show", "team/found").out
+    assert mixhub("report", "team/found", "--json").json["search"] == uuid
+    [listed] = mixhub("report", "--json").json
+    assert (listed["search"], listed["status"], listed["published"]) == (uuid, "finished", "team/found@v1")
+    row = mixhub("report").out.splitlines()[-1].split()
+    assert row[0] == uuid[:12] and row[3:5] == ["finished", "team/1,"] and row[-1] == "team/found@v1"
+    refused = mixhub("report", "team/1")
+    assert refused.code == 1 and "team/1 was not found by a search" in refused.err
+    assert mixhub("report", "--html", "page.html").code == 2
 
 
 def test_it_names_the_adapter_of_each_weight_and_positive_bars_begin_at_the_left(report: SearchReport) -> None:
