@@ -75,7 +75,7 @@ def contribution_lines(found: SearchReport) -> list[RenderableType]:
         (
             name,
             *((f"{metric.of(without[name]):.4f}",) if metric else ()),
-            f"{gain:+.4f}",
+            f"{gain:+z.4f}",
             f"± {errors[name]:.4f}" if name in errors else "",
             "better without it" if name in harmful else "",
         )

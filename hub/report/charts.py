@@ -131,7 +131,7 @@ def bars(values: Mapping[str, float], errors: Mapping[str, float] | None = None,
             abs(value) / largest * 100,
             value < 0,
             spread.get(name, 0.0) / largest * 100,
-            f"{value:+.4f}" if sign else f"{value:.4f}",
+            f"{value:+z.4f}" if sign else f"{value:.4f}",
         )
         for name, value in finite.items()
         if name in kept

@@ -19,6 +19,10 @@ from storage import searches
 from storage.errors import NotFound
 from storage.searches import Search, Trial
 
+HARM = 2.0
+"""Standard errors that an adapter must make a mix worse by, to be said to harm it."""
+ROUNDING = 5e-5
+"""What is shown as 0.0000 in the losses of reports."""
 BASELINES = {"base": "base", "uniform": "uniform", "best_single": "best single"}
 
 
@@ -125,8 +129,13 @@ class SearchReport:
 
     @property
     def harmful(self) -> list[str]:
-        """Adapters without which the mix does better."""
-        return [name for name, gain in self.gains.items() if gain < 0]
+        """Adapters without which the mix does better: by more than noise over the examples, and than rounding."""
+        errors = self.gain_errors
+        return [
+            name
+            for name, gain in self.gains.items()
+            if gain < -ROUNDING and name in errors and gain < -HARM * errors[name]
+        ]
 
     @property
     def explained_by(self) -> int:

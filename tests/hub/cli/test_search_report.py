@@ -54,6 +54,13 @@ def test_an_adapter_without_which_the_mix_does_better_is_marked() -> None:
     assert contribution_lines(report_of()) == []
 
 
+@pytest.mark.parametrize(("gain", "error"), [(-0.0002, 0.0003), (-0.00001, 0.0), (-0.3, 0.2), (-0.5, None)])
+def test_noise_is_not_marked(gain: float, error: float | None) -> None:
+    found = report_of([{"name": "t/idle", "loss_without": 0.2, "gain": gain, "error": error}])
+    assert found.harmful == [] and "better without it" not in text_of(contribution_lines(found))
+    assert "-0.0000" not in text_of(contribution_lines(found))
+
+
 def test_a_search_by_metric_shows_the_metric_and_not_only_what_was_minimised() -> None:
     estimates = [{"name": "the mix", "loss": 0.27, "low": 0.01, "high": 0.51, "ahead_of_base": 1.0}]
     gate = {"estimates": estimates, "folds": 4, "kept": "the mix", "sentence": "The mix was kept."}

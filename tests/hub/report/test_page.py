@@ -82,7 +82,7 @@ def report() -> SearchReport:
             "explanation": {
                 "contributions": [
                     {"name": "t/a", "weight": 0.8, "loss_without": 1.7, "gain": 0.7, "error": 0.1},
-                    {"name": "t/b", "weight": -0.3, "loss_without": 0.9, "gain": -0.1, "error": None},
+                    {"name": "t/b", "weight": -0.3, "loss_without": 0.9, "gain": -0.1, "error": 0.04},
                 ],
                 "example_losses": {"mix": [0.5, 1.5], "base": [3.0, 1.0]}, "evaluations": 4,
             },
