@@ -39,7 +39,7 @@ from hub.actions.verify import Verified
 from hub.address import Address, parse_address
 from hub.card_facts import UsageContract
 from hub.home import Home
-from hub.report.search_report import SearchReport, stored_report
+from hub.report.search_report import SearchReport, stored_report, stored_reports
 from hub.settings import Settings
 
 Rows = str | Path | Sequence[Mapping[str, str]]
@@ -243,8 +243,12 @@ class Hub:
         )  # fmt: skip
 
     def report(self, search: str) -> SearchReport:
-        """What a search found, by its id; `hub.report.page.write_page` makes an HTML page of it."""
+        """What a search found, by its id or the address of its mix; `hub.report.page.write_page` makes an HTML page."""
         return stored_report(self.workshop, search)
+
+    def searches(self, *, limit: int | None = None) -> list[SearchReport]:
+        """The searches that were made here, the newest first."""
+        return stored_reports(self.workshop, limit=limit)
 
     def verify(
         self,

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from compose.intervals import Interval, Scored, Way, few_shot_intervals
+from compose.intervals import Interval, Scored, Way, few_shot_intervals, interval_of
 
 MIX = "mix"
 BASELINES = ("base", "uniform", "best_single")
+
+
+def losses_of(result: Mapping[str, Any], intervals: Mapping[str, Interval]) -> dict[str, float]:
+    """Mean loss over the examples, by the `BASELINES` and `MIX`, of what there is; inf where it is not finite.
+
+    The preset divides its own loss by the number of examples once more, and scores no baselines: of both the mean is
+    told that the `intervals` are of, so that it can be compared with every other search.
+    """
+    baselines = result.get("baselines") or {}
+    stored = {name: baselines[name]["loss"] for name in BASELINES if baselines.get(name)}
+    if "loss" in result:
+        stored[MIX] = result["loss"]
+    if result.get("preset"):
+        stored = {name: intervals[name].mean for name in BASELINES if name in intervals} | stored
+        stored |= {MIX: intervals[MIX].mean} if MIX in intervals else {}
+    return {name: math.inf if loss is None else float(loss) for name, loss in stored.items()}
 
 
 def intervals_of(result: Mapping[str, Any], trials: Iterable[Scored]) -> dict[str, Interval]:
@@ -21,7 +38,14 @@ def intervals_of(result: Mapping[str, Any], trials: Iterable[Scored]) -> dict[st
     if any(trial.method for trial in scored):
         mixes = {**{name: baselines.get(name) or {} for name in BASELINES}, MIX: result}
         ways = {name: (one.get("method"), one.get("params")) for name, one in mixes.items()}
-    return few_shot_intervals(scored, {name: weights for name, weights in compared.items() if weights}, ways=ways)
+    if result.get("preset"):
+        compared["base"] = [0.0] * len(result.get("weights") or ())
+    found = few_shot_intervals(scored, {name: weights for name, weights in compared.items() if weights}, ways=ways)
+    if result.get("preset") and "base" not in found:  # none of its trials; it was scored to explain the mix
+        shown = ((result.get("explanation") or {}).get("example_losses") or {}).get("base") or ()
+        one = interval_of([math.inf if loss is None else loss for loss in shown])
+        found |= {} if one is None else {"base": one}
+    return found
 
 
 def span(interval: Interval | None) -> str:

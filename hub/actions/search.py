@@ -23,10 +23,11 @@ from hub.actions.search_on_ray import RaySetup
 from hub.actions.search_plan import SearchPlan, begin
 from hub.actions.search_scorer import decided_in_float32, scorer_of
 from hub.address import Address
-from hub.few_shot_score import intervals_of
+from hub.few_shot_score import intervals_of, losses_of
 from hub.finite import finite
 from hub.home import Home
 from hub.methods_tried import MethodTried, chosen_way, methods_tried
+from hub.metric_of_loss import metric_of
 from hub.training_overlap import overlaps
 from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import searches
@@ -60,7 +61,15 @@ class SearchDone:
     @property
     def intervals(self) -> dict[str, Interval]:
         """Of the few-shot scores (`hub.few_shot_score`)."""
-        return intervals_of(_outcome(self.result, None, None), self.result.trials)
+        return intervals_of(_outcome(self.result, self.explanation, None), self.result.trials)
+
+    @property
+    def metric(self) -> dict[str, Any] | None:
+        """The metric that was searched by, of what was there and of what was found; None where it was a loss."""
+        found = metric_of(self.plan.options.objective, len(self.plan.examples))
+        if found is None:
+            return None
+        return found.as_dict(losses_of(_outcome(self.result, self.explanation, None), self.intervals))
 
     @property
     def mixed_by(self) -> str:
@@ -83,6 +92,7 @@ class SearchDone:
             "preselection": self.plan.preselection,
             "published": self.composed.as_dict() if self.composed else None,
             "objective_name": self.plan.options.objective,
+            "metric": self.metric,
             "usage": self.plan.usage.as_dict(),
             "tradeoffs": [asdict(one) for one in self.tradeoffs],
             "trials": [asdict(trial) for trial in self.result.trials],
@@ -142,7 +152,7 @@ def run(
         held.close()
     with home.write() as session:
         status = "stopped" if result.stopped else "finished"
-        searches.end(session, row, status=status, result=_outcome(result, explanation, composed))
+        searches.end(session, row, status=status, result=_outcome(result, explanation, composed, front))
     return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began, explanation, front)
 
 
@@ -279,7 +289,9 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixe
     )  # fmt: skip
 
 
-def _outcome(result: SearchResult, explanation: Explanation | None, composed: Composed | None) -> dict[str, Any]:
+def _outcome(
+    result: SearchResult, explanation: Explanation | None, composed: Composed | None, front: Sequence[Tradeoff] = ()
+) -> dict[str, Any]:
     """The result without its trials, which are stored one by one."""
     return {
         "weights": list(result.weights),
@@ -301,5 +313,6 @@ def _outcome(result: SearchResult, explanation: Explanation | None, composed: Co
         "gate": asdict(result.gate) if result.gate else None,
         "notes": list(result.notes),
         "explanation": finite(asdict(explanation)) if explanation else None,
+        "tradeoffs": finite([asdict(one) for one in front]),
         "published": str(composed.published.address) if composed else None,
     }

@@ -72,6 +72,7 @@ def show(home: Home, address: Address, *, caller: Caller | None = None) -> Shown
             facts={
                 **_revision_facts(pinned),
                 **(_facts(session, facts, caller) if facts else _other(session, pinned, caller)),
+                "found by search": _search(made_of),
             },
             versions=_versions(session, pinned),
             method=made_of.method if made_of else None,
@@ -100,6 +101,22 @@ def show_composition(home: Home, address: Address, *, caller: Caller | None = No
             "parents": [asdict(_parent(session, parent, caller)) for parent in made_of.parents],
             "recipe": dict(made_of.recipe),
         }
+
+
+def search_of(home: Home, address: Address) -> str:
+    """The id of the search that found the mix at `address`. `NotFound` where it was not found by one."""
+    with home.read() as session:
+        pinned = locate(session, address)
+        found = _search(compositions.composition_of(session, pinned.revision.id, address.folder))
+    if found is None:
+        raise NotFound(f"{address} was not found by a search", remedy=f"mixhub show {address.adapter_id}")
+    return found
+
+
+def _search(made_of: compositions.Composition | None) -> str | None:
+    """The id of the search in the recipe, if there is one."""
+    found = (made_of.recipe.get("search") or {}) if made_of else {}
+    return str(found["id"]) if found.get("id") else None
 
 
 def _revision_facts(pinned: Pinned) -> dict[str, object]:

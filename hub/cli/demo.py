@@ -15,7 +15,7 @@ from rich.table import Table
 
 from hub.cli.interrupts import Interrupts
 from hub.cli.output import JsonOption, Output, escape, table
-from hub.cli.search_report import weight_bars
+from hub.cli.search_tables import weight_bars
 from hub.demo import run as demo_run
 from hub.demo.run import PeftMissing, TaskResult
 from hub.errors import UsageError

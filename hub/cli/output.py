@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console, RenderableType
@@ -16,14 +16,17 @@ from hub.finite import finite
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")]
 
+UNBROKEN = 100_000
+"""Characters of a line that is not on a screen."""
+
 
 class Output:
     """What a command prints. `data` is for machines, `text` for people; only one of them reaches stdout."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.stdout = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-        self.stderr = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+        self.stdout = Console(highlight=False, **_layout(sys.stdout))
+        self.stderr = Console(stderr=True, highlight=False, **_layout(sys.stderr))
 
     def result(self, data: Any, *text: RenderableType) -> None:
         if self.as_json:
@@ -41,6 +44,11 @@ class Output:
     def warn(self, words: str) -> None:
         """Something that the user should know; on stderr also with `--json`, where stdout stays pure data."""
         self.stderr.print(f"[yellow]note:[/] {escape(words)}")
+
+
+def _layout(stream: TextIO) -> dict[str, Any]:
+    """A file or a pipe has no edge: neither a line nor a cell of a table is broken, so that digests can be found."""
+    return {} if stream.isatty() else {"soft_wrap": True, "width": UNBROKEN}
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> Table:

@@ -240,10 +240,11 @@ def search(
             if finish
             else carry_out(out, hub, plan, interrupts, setup)
         )
-        if done is not None and report_file is not None:
-            write_report(out, hub.workshop, done.uuid, report_file)
-    if done is not None:
-        report(out, done)
+        found = None if done is None else hub.report(done.uuid)
+        if found is not None and report_file is not None:
+            write_report(out, found, report_file)
+    if done is not None and found is not None:
+        report(out, done, found)
     if done is None or done.result.stopped:
         interrupts.end()
 

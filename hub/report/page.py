@@ -24,12 +24,13 @@ def search_page(report: SearchReport) -> str:
         report=report,
         options=report.config.get("options") or {},
         result=report.result or {},
+        metric=report.metric,
         curve=convergence(report.trials),
         weights=bars(ordered),
         heat=heat_map(report.group_weights) if report.groups else {},
         idle=len(report.weights) - len(weights),
         contributions=bars(report.gains, report.gain_errors),
-        harmful=[name for name, gain in report.gains.items() if gain < 0],
+        harmful=report.harmful,
         boundless=[name for name, gain in report.gains.items() if math.isinf(gain)],
         examples=report.examples[:MOST_EXAMPLES],
         preselection=(report.config.get("preselection") or {}).get("considered", []),
@@ -53,6 +54,7 @@ def _template() -> Template:
     )
     environment.filters["short"] = _short
     environment.filters["loss"] = _loss
+    environment.filters["number"] = _number
     environment.globals["way"] = way
     environment.globals["options_of"] = options_text
     return environment.get_template("search.html.jinja")
@@ -65,3 +67,8 @@ def _short(text: str) -> str:
 
 def _loss(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def _number(value: float | None) -> float:
+    """JSON has no infinities: None stands for them."""
+    return math.inf if value is None else value

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hub.cli.search_report import weight_bars
+from hub.cli.search_tables import weight_bars
 from hub.demo import run as demo_run
 
 Run = Callable[..., Any]

@@ -48,3 +48,13 @@ def test_bars_are_relative_to_the_largest_and_only_the_largest_are_drawn() -> No
     many = bars({f"n{i}": float(i) for i in range(100)})
     assert len(many) == MOST_BARS and many[0].name == f"n{100 - MOST_BARS}"
     assert bars({}) == [] and [bar.length for bar in bars({"a": 0.0})] == [0.0]
+
+
+def test_a_base_above_the_picture_is_named_and_a_fold_is_no_lowest_loss() -> None:
+    listed = trials([6.0, *[0.4, 0.3, 0.2, 0.35] * 3])
+    folds = [*listed, Trial(14, "fold", (0.5,), 0.1, 0.1, 0.0)]
+    curve = convergence(folds)
+    assert curve is not None and curve.base is None and curve.base_above == "6"
+    assert curve.marks[-1].family == "fold"
+    lowest = float(curve.best.split()[-1].split(",")[1])
+    assert lowest == pytest.approx(curve.marks[3].y, abs=0.05) and lowest < curve.marks[-1].y

@@ -82,7 +82,7 @@ def report() -> SearchReport:
             "explanation": {
                 "contributions": [
                     {"name": "t/a", "weight": 0.8, "loss_without": 1.7, "gain": 0.7, "error": 0.1},
-                    {"name": "t/b", "weight": -0.3, "loss_without": 0.9, "gain": -0.1, "error": None},
+                    {"name": "t/b", "weight": -0.3, "loss_without": 0.9, "gain": -0.1, "error": 0.04},
                 ],
                 "example_losses": {"mix": [0.5, 1.5], "base": [3.0, 1.0]}, "evaluations": 4,
             },
@@ -150,5 +150,52 @@ def test_the_commands_write_the_page_of_a_real_search(
         assert hub.report(uuid) == stored_report(home, uuid)
     refused = mixhub(*words, "--report", tmp_path / "missing" / "page.html")
     assert refused.code == 2 and "cannot be written" in refused.err
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="no search"):
         stored_report(home, "0" * 32)
+    assert "mixhub report lists the searches" in mixhub("report", "0" * 32).err
+
+
+def test_a_search_is_found_again_by_the_list_and_by_the_mix_that_it_found(
+    mixhub: Callable[..., Any], home: Home, write_lora: Write, few_shot: Path, tiny_t5: Path
+) -> None:
+    assert "no search was made here yet" in mixhub("report").err
+    for seed in (1, 2, 3):
+        publish(home, write_lora(f"s{seed}", seed=seed, scale=0.2), at(f"team/{seed}"), base=str(tiny_t5))
+    words = ("search", "team/1", "team/2", "team/3", "--examples", few_shot, "--budget", 14, "--optimizer", "Cobyla",
+             "--method", "lorahub", "--no-gate", "--as", "team/found")  # fmt: skip
+    uuid = mixhub(*words, "--json").json["search"]
+    assert uuid in mixhub("show", "team/found").out
+    assert mixhub("report", "team/found", "--json").json["search"] == uuid
+    [listed] = mixhub("report", "--json").json
+    assert (listed["search"], listed["status"], listed["published"]) == (uuid, "finished", "team/found@v1")
+    row = mixhub("report").out.splitlines()[-1].split()
+    assert row[0] == uuid[:12] and row[3:5] == ["finished", "team/1,"] and row[-1] == "team/found@v1"
+    refused = mixhub("report", "team/1")
+    assert refused.code == 1 and "team/1 was not found by a search" in refused.err
+    assert mixhub("report", "--html", "page.html").code == 2
+
+
+def test_it_names_the_adapter_of_each_weight_and_positive_bars_begin_at_the_left(report: SearchReport) -> None:
+    text = Page(search_page(report)).text
+    assert "t/a +0.800, t/b -0.300" in text and ", t/a" not in text
+    assert '<i style="left:50%">' in search_page(report)
+    positive = replace(report, result={**(report.result or {}), "weights": [0.8, 0.3, 0.0], "explanation": None})
+    assert '<i style="left:0%">' in search_page(positive) and '<i style="left:50%">' not in search_page(positive)
+
+
+def test_it_shows_all_that_the_search_showed(report: SearchReport) -> None:
+    gate = {"estimates": [{"name": "m", "loss": 0.1, "low": 0.0, "high": 0.2, "ahead_of_base": 0.95}],
+            "kept": "m", "folds": 4, "sentence": "Kept."}  # fmt: skip
+    front = [{"number": 6, "target": 1.0, "guard": 0.4321, "adapters": 2}]
+    config = {**report.config, "guard": [{}], "notes": ["Trained on example 1."], "usage": {"template": "Q: {input}"}}
+    config["options"] = {"budget": 6, "objective": "exact_match"}
+    full = replace(report, config=config, result={**(report.result or {}), "gate": gate, "tradeoffs": front})
+    text = Page(search_page(full)).text
+    for said in ("m (kept) 1.0000 0.1000 1.000 to 1.000 95 %", "6 * 1.0000 0.4321 2", "Trained on example 1.",
+                 "template Q: {input}", "exact match, base", "trial, in the order of scoring"):  # fmt: skip
+        assert said in text
+
+
+def test_a_failed_search_says_why(report: SearchReport) -> None:
+    failed = replace(report, status="failed", result=None, error="out of memory")
+    assert "it is failed: out of memory" in Page(search_page(failed)).text
