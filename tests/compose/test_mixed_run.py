@@ -35,7 +35,7 @@ class Landscape:
 
     @property
     def token_counts(self) -> NDArray[np.int64]:
-        return np.ones(4, dtype=np.int64)
+        return np.ones(16, dtype=np.int64)
 
     def example_losses(self, rows: Floats) -> Floats:
         self.calls.append(rows.copy())
@@ -45,7 +45,7 @@ class Landscape:
             depth = 0.3 - abs(float(setting.params.get("density", 0.5) or 0) - 0.6) if setting.method == "ties" else 0.0
             used = min(1.0, abs(row[:3]).sum())  # without weights all methods are one
             found.append(1 + ((row[:3] - [0.9, 0.5, 0.0]) ** 2).sum() - depth * used + self.shift * row[0])
-        return np.array(found)[:, None] * np.array([1.0, 1.1, 0.9, 1.0])
+        return np.array(found)[:, None] * np.tile([1.0, 1.1, 0.9, 1.0], 4)
 
     def predictions(self, weights: Floats) -> list[list[str]]:
         raise NotImplementedError
