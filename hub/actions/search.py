@@ -129,7 +129,7 @@ def run(
             methods = plan.options.method_space()
             explanation, front = _explain(scorer, result, methods), tradeoffs_of(scorer, result, methods)
             recorder.check()
-            composed = _publish(home, row.uuid, plan, result, mixer)
+            composed = _publish(home, row.uuid, plan, result, mixer, loss_dtype="float32")
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt) or stop()
         with home.write() as session:
@@ -175,7 +175,7 @@ def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
         gate=options.gate, top=options.top,
     )  # fmt: skip
     row = begin(home, plan)
-    composed = _publish(home, row.uuid, plan, result, mixer)
+    composed = _publish(home, row.uuid, plan, result, mixer, loss_dtype=options.dtype)
     with home.write() as session:
         searches.end(session, row, status="finished", result=_outcome(result, None, composed))
     return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began)
@@ -235,9 +235,12 @@ def _explain(scorer: Any, result: SearchResult, methods: MethodSpace | None) -> 
     return replace(found, example_losses=shown, evaluations=found.evaluations + 1)
 
 
-def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixer: Mixer) -> Composed | None:
+def _publish(
+    home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixer: Mixer, *, loss_dtype: str
+) -> Composed | None:
     """Parts with weight 0 (in all groups) are not part of the mix. Nothing is published when the base alone was best.
-    Every trial is published beside it; the examples are not, only their digest."""
+    Every trial is published beside it; the examples are not, only their digest. `loss_dtype` is the number format that
+    the loss of `result` was scored in."""
     weights = by_adapter(result.weights, plan.groups)
     used = [(part, weight) for part, weight in zip(plan.parts, weights, strict=True) if weight != 0]
     if plan.into is None or not used:
@@ -256,6 +259,7 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixe
         "candidates": list(result.adapter_names),
         "considered": len(plan.preselection["considered"]) if plan.preselection else len(plan.parts),
         "loss": result.loss,
+        "loss_dtype": loss_dtype,
         "objective": result.objective,
         "objective_name": plan.options.objective,
         "usage": plan.usage.as_dict(),
