@@ -22,12 +22,12 @@ from hub.actions.search_objective import tradeoffs_of
 from hub.actions.search_on_ray import RaySetup
 from hub.actions.search_plan import SearchPlan, begin
 from hub.actions.search_scorer import decided_in_float32, scorer_of
+from hub.actions.seen_examples import by_adapter as seen_by_adapter
 from hub.address import Address
 from hub.few_shot_score import intervals_of
 from hub.finite import finite
 from hub.home import Home
 from hub.methods_tried import MethodTried, chosen_way, methods_tried
-from hub.training_overlap import overlaps
 from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import searches
 
@@ -79,7 +79,8 @@ class SearchDone:
             **_outcome(self.result, self.explanation, self.composed),
             "methods": [one.as_dict() for one in self.methods],
             "intervals": {name: asdict(one) for name, one in self.intervals.items()},
-            "training_overlap": overlaps(self.plan.parts, self.plan.examples),
+            "training_overlap": seen_by_adapter(self.plan.seen, "trained"),
+            "search_overlap": seen_by_adapter(self.plan.seen, "searched"),
             "preselection": self.plan.preselection,
             "published": self.composed.as_dict() if self.composed else None,
             "objective_name": self.plan.options.objective,
@@ -267,7 +268,8 @@ def _publish(
         "fell_back": result.fell_back,
         "base": plan.base.facts.digest,
         "trials_sha256": digest(trials),
-        "training_overlap": overlaps(plan.parts, plan.examples),
+        "training_overlap": seen_by_adapter(plan.seen, "trained"),
+        "search_overlap": seen_by_adapter(plan.seen, "searched"),
         "versions": {name: version(name) for name in ("nevergrad", "numpy", "transformers")},
     }
     if plan.groups is not None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from compose.intervals import Interval
+from hub.actions.seen_examples import from_data
 from hub.few_shot_score import intervals_of
 from hub.home import Home
 from hub.methods_tried import MethodTried, chosen_way, methods_tried
@@ -156,7 +157,14 @@ class SearchReport:
 
     @property
     def notes(self) -> list[str]:
-        return [str(note) for note in (self.result or {}).get("notes") or () if note != self.verdict]
+        found = [str(note) for note in (self.result or {}).get("notes") or () if note != self.verdict]
+        return [*self.seen_before, *found]
+
+    @property
+    def seen_before(self) -> list[str]:
+        """A sentence for each adapter that was trained or searched on some of the examples before."""
+        seen = from_data(self.config.get("seen_examples", ()))
+        return [one.sentence(len(self.config["examples"])) for one in seen]
 
     def as_dict(self) -> dict[str, Any]:
         return {
