@@ -36,13 +36,14 @@ from storage import (
     blob_records,
     compositions,
     names,
+    repos,
     revisions,
     summaries,
     versions,
 )  # fmt: skip
 from storage.blobs import StoredBlob
 from storage.compositions import Composition
-from storage.errors import VersionTaken
+from storage.errors import NotFound, VersionTaken
 from storage.repos import Repo
 from storage.revisions import File, Revision
 
@@ -151,6 +152,8 @@ def publish_files(
     given = options.contract or UsageContract()
     inspected = _inspect(address, found, base, look_up, given)
     own_base = None if inspected else _own_base(home, directory, address)
+    if not inspected and own_base is None and not _keeps_an_adapter(home, address, found, options):
+        raise nothing_to_publish(address)
     blobs = [store(file) for file in found]
     files = [as_file(local, blob) for local, blob in zip(found, blobs, strict=True)]
     card = None if address.folder else card_data(directory)
@@ -165,6 +168,28 @@ def check_target(address: Address) -> None:
     """`UsageError` for an address that nothing can be published at."""
     if address.revision:
         raise UsageError(f"'{address}' names a revision; publishing makes one", remedy="see --version")
+
+
+def nothing_to_publish(address: Address) -> BadUpload:
+    """For a folder that makes nothing usable of its repo: more often a wrong folder than a wish."""
+    return BadUpload(
+        f"what would be published at {address} holds neither an adapter ({ADAPTER_CONFIG} and {WEIGHTS}, at "
+        "its top or in folders below) nor a base model (config.json and *.safetensors)",
+        remedy="give the folder of an adapter or a base model; anything else goes to a server by hf upload",
+    )
+
+
+def _keeps_an_adapter(home: Home, address: Address, found: Sequence[LocalFile], options: PublishOptions) -> bool:
+    """Whether adapters of the last revision stay beside these files, such as a new card of their repo."""
+    if options.replace_all:
+        return False
+    with home.read() as session:
+        try:
+            head = revisions.resolve(session, repos.find(session, address.namespace, address.repo))
+        except NotFound:
+            return False
+        kept = kept_files(session, head, [file.path for file in found], address.folder)
+        return any(Path(file.path).name == ADAPTER_CONFIG for file in kept)
 
 
 @dataclass(frozen=True)
@@ -233,7 +258,7 @@ def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None
     blob_records.record(session, owner, upload.blobs)
     repo = find_or_make(session, address)
     head = head_of(session, repo)
-    kept = [] if upload.replace_all else kept_files(session, head, upload.files, address.folder)
+    kept = [] if upload.replace_all else kept_files(session, head, [file.path for file in upload.files], address.folder)
     title = message.splitlines()[0] if message else f"Publish {address.adapter_id}"
     made = revisions.create_revision(
         session, repo, [*kept, *upload.files], parent=head.commit_id if head else None, author=home.account,
@@ -260,7 +285,7 @@ def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None
         created=made.created,
         versioned=version not in had,
         adapters=tuple(one.facts.folder for one in upload.inspected),
-        notes=(*_nothing_found(upload), *(note for one in upload.inspected for note in one.notes)),
+        notes=tuple(note for one in upload.inspected for note in one.notes),
     )
 
 
@@ -270,12 +295,6 @@ def _summarise(session: Session, head: Revision | None, made: Revision, upload: 
     if card is None:
         card = summaries.card_of(session, head.id) if head is not None else None
     record_summary(session, made, card=card or {})
-
-
-def _nothing_found(upload: _Upload) -> list[str]:
-    if upload.inspected or upload.own_base is not None:
-        return []
-    return [f"{upload.address} holds neither an adapter ({ADAPTER_CONFIG}) nor a base model; it cannot be mixed"]
 
 
 def _give_version(session: Session, repo: Repo, revision: Revision, number: int | None, *, created: bool) -> str:
