@@ -117,6 +117,8 @@ def publish(
     check_target(address)
     version_number(version)
     found = collect_files(directory, into=address.folder, exclude=exclude)
+    if not brings_something(found, address.folder) and (replace_all or not _keeps_an_adapter(home, address, found)):
+        raise nothing_to_publish(address)
     given_base = require_base(home, base) if isinstance(base, str) and base else base
     with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
         if training_data is not None:
@@ -152,8 +154,6 @@ def publish_files(
     given = options.contract or UsageContract()
     inspected = _inspect(address, found, base, look_up, given)
     own_base = None if inspected else _own_base(home, directory, address)
-    if not inspected and own_base is None and not _keeps_an_adapter(home, address, found, options):
-        raise nothing_to_publish(address)
     blobs = [store(file) for file in found]
     files = [as_file(local, blob) for local, blob in zip(found, blobs, strict=True)]
     card = None if address.folder else card_data(directory)
@@ -170,6 +170,12 @@ def check_target(address: Address) -> None:
         raise UsageError(f"'{address}' names a revision; publishing makes one", remedy="see --version")
 
 
+def brings_something(found: Sequence[LocalFile], folder: str) -> bool:
+    """Whether the files hold an adapter in any folder, or what may be a base model at the top, which is `folder`."""
+    model = f"{folder}/config.json" if folder else "config.json"
+    return any(file.source.name == ADAPTER_CONFIG or file.path == model for file in found)
+
+
 def nothing_to_publish(address: Address) -> BadUpload:
     """For a folder that makes nothing usable of its repo: more often a wrong folder than a wish."""
     return BadUpload(
@@ -179,10 +185,8 @@ def nothing_to_publish(address: Address) -> BadUpload:
     )
 
 
-def _keeps_an_adapter(home: Home, address: Address, found: Sequence[LocalFile], options: PublishOptions) -> bool:
+def _keeps_an_adapter(home: Home, address: Address, found: Sequence[LocalFile]) -> bool:
     """Whether adapters of the last revision stay beside these files, such as a new card of their repo."""
-    if options.replace_all:
-        return False
     with home.read() as session:
         try:
             head = revisions.resolve(session, repos.find(session, address.namespace, address.repo))
@@ -285,7 +289,7 @@ def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None
         created=made.created,
         versioned=version not in had,
         adapters=tuple(one.facts.folder for one in upload.inspected),
-        notes=tuple(note for one in upload.inspected for note in one.notes),
+        notes=(*_nothing_found(upload), *(note for one in upload.inspected for note in one.notes)),
     )
 
 
@@ -295,6 +299,12 @@ def _summarise(session: Session, head: Revision | None, made: Revision, upload: 
     if card is None:
         card = summaries.card_of(session, head.id) if head is not None else None
     record_summary(session, made, card=card or {})
+
+
+def _nothing_found(upload: _Upload) -> list[str]:
+    if upload.inspected or upload.own_base is not None:
+        return []
+    return [f"{upload.address} holds neither an adapter ({ADAPTER_CONFIG}) nor a base model; it cannot be mixed"]
 
 
 def _give_version(session: Session, repo: Repo, revision: Revision, number: int | None, *, created: bool) -> str:

@@ -314,6 +314,7 @@ def test_a_folder_with_nothing_to_mix_is_refused_before_a_byte_is_stored_unless_
     (work / "notes").mkdir(parents=True)
     (work / "README.md").write_text("of the whole repo")
     (work / "notes" / "mixhub.sqlite").write_bytes(b"a database")
+    (work / "notes" / "config.json").write_text("{}")
     before = contents()
     with pytest.raises(BadUpload, match=r"(?s)adapter_config\.json and adapter_model\.safetensors.*config\.json"):
         publish(home, work, at("team/a"))
