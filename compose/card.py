@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from .recipe import RECIPE_FILE, Recipe
 
@@ -26,6 +26,8 @@ class CardFacts:
     notes: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     """Command lines that serve it."""
+    usage: Mapping[str, object] = field(default_factory=dict)
+    """How it is to be prompted: names of texts, lists of texts, or mappings of text to text; under `mixhub:`."""
 
 
 def card_text(facts: CardFacts, *, base_model: str | None, task_type: str | None, recipe: Recipe | None) -> str:
@@ -59,6 +61,8 @@ def _front_matter(facts: CardFacts, base_model: str | None) -> str:
         lines.append(f"base_model: {_quoted(base_model)}")
     if facts.license:
         lines.append(f"license: {_quoted(facts.license)}")
+    if facts.usage:
+        lines += ["mixhub:", *(f"  {name}: {_value(value)}" for name, value in facts.usage.items())]
     tags = dict.fromkeys(["lora", "merge", "mixhub", *facts.tags])
     return "\n".join([*lines, "tags:", *(f"- {_quoted(tag)}" for tag in tags), "---"])
 
@@ -76,6 +80,15 @@ def _mixture(recipe: Recipe) -> Sequence[str]:
         f"Method: {_code(recipe.method)}{f' ({options})' if options else ''}. {found} "
         f"`{RECIPE_FILE}` remakes this adapter: `mixhub compose --recipe {RECIPE_FILE}`.",
     ]
+
+
+def _value(value: object) -> str:
+    """In YAML on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_quoted(str(key))}: {_quoted(str(one))}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_quoted(str(one)) for one in value) + "]"
+    return _quoted(str(value))
 
 
 def _quoted(text: str) -> str:

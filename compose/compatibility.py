@@ -35,9 +35,13 @@ class Difference:
     found: str
     expected: str
     remedy: str = ""
+    harmless: bool = False
+    """It is said for information: adapters that differ in it are mixed as well as others."""
 
     @property
     def message(self) -> str:
+        if self.harmless:
+            return f"the {self.key} of {self.adapter}: {self.found}; {self.expected}; they can be mixed all the same"
         return f"{self.adapter}: {self.key} is {self.found}, expected {self.expected}"
 
 
@@ -212,7 +216,7 @@ def _against_first(
     """Notes for the adapters whose value is not the first one's."""
     expected = values[adapters[0].name] if adapters else ""
     return [
-        Difference("note", adapter.name, key, values[adapter.name], f"{expected} as in {adapters[0].name}")
+        Difference("note", adapter.name, key, values[adapter.name], f"of {adapters[0].name}: {expected}", harmless=True)
         for adapter in adapters
         if values[adapter.name] != expected
     ]

@@ -51,7 +51,8 @@ def rescored(
     decided = "" if stays else ", which decided"
     notes = (
         f"Searched in {coarse}; the {len(fine)} best points were scored again in float32{decided}. The ranks of the "
-        f"two agree with {agreement:.2f} (Spearman; 1 is the same order).",
+        f"two agree with {agreement:.2f} (Spearman; 1 is the same order). "
+        f"Losses on held-out examples and all intervals are in {coarse}, the few-shot losses in float32.",
     )
     return replace(
         result,

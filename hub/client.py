@@ -207,8 +207,8 @@ class Hub:
         selected = None
         if select is not None:
             selected = preselect_action.select(
-                self.workshop, addresses, rows_of(examples), count=select, base=base, labels=label_texts,
-                encoder=None if encoder is None else Path(encoder),
+                self.workshop, addresses, rows_of(examples), count=select, named=bool(adapters), base=base,
+                labels=label_texts, encoder=None if encoder is None else Path(encoder),
             )  # fmt: skip
             named = dict(zip(addresses, names, strict=True))
             addresses = list(selected.adapters)

@@ -19,6 +19,12 @@ from storage.adapters import Usage
 T = TypeVar("T")
 NONE = "none"
 MODEL = "model"
+_IN_CARDS = {
+    "template": "prompt_template",
+    "chat_template": "chat_template",
+    "label_texts": "label_texts",
+    "stop": "stop_strings",
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,14 @@ class SearchUsage:
 def stored_usage(data: Mapping[str, Any]) -> SearchUsage:
     """The inverse of `as_dict`."""
     return SearchUsage(**{**data, "stop": tuple(data.get("stop", ()))})
+
+
+def contract_of(search: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The usage contract of a mix, by the names of a card (hub/card_facts.py): what its recipe's `search` applied."""
+    used = (search or {}).get("usage")
+    if not isinstance(used, Mapping):
+        return {}
+    return {name: value for key, name in _IN_CARDS.items() if (value := used.get(key))}
 
 
 def choose_usage(

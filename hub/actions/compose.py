@@ -25,6 +25,7 @@ from hub.bound_base import recorded_base
 from hub.errors import UsageError
 from hub.home import Home
 from hub.read_parts import base_of_parts
+from hub.search_usage import contract_of
 from storage.compositions import Composition, Parent
 
 
@@ -136,7 +137,7 @@ def remake(
     with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
         made = Path(scratch) / "adapter"
         remake_files(
-            recipe, [part.directory for part in pinned], made, facts=_card(into, pinned), base=tensors,
+            recipe, [part.directory for part in pinned], made, facts=_card(into, pinned, recipe.search), base=tensors,
             initial=[part.initial for part in pinned],
         )  # fmt: skip
         published = publish(
@@ -164,7 +165,7 @@ def mix(
     from compose.replacements import numbered
 
     make = mix_prompts if options.method == PROMPT_MEAN else mix_factors
-    mixed = make(home, parts, weights, options, _card(into, parts))
+    mixed = make(home, parts, weights, options, _card(into, parts, search))
     recipe = Recipe(
         parents=tuple(
             parent_of(
@@ -201,12 +202,13 @@ def recipe_of(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _card(into: Address, parts: Sequence[PinnedPart]) -> CardFacts:
-    """The licence only where all parts have the same one; the tags that all parts share."""
+def _card(into: Address, parts: Sequence[PinnedPart], search: Mapping[str, Any] | None) -> CardFacts:
+    """The licence only where all parts have the same one; the prompts that the search was run with."""
     licences = {part.facts.licence for part in parts}
     return CardFacts(
         title=into.adapter_id,
         license=licences.pop() if len(licences) == 1 else None,
+        usage=contract_of(search),
     )
 
 

@@ -32,15 +32,16 @@ def head_of(session: Session, repo: Repo) -> Revision | None:
         return None
 
 
-def kept_files(session: Session, head: Revision | None, rows: Sequence[File], folder: str) -> list[File]:
-    """What stays of the last revision: all outside `folder`; for the root, the other adapters' own folders."""
+def kept_files(session: Session, head: Revision | None, paths: Sequence[str], folder: str) -> list[File]:
+    """What stays of the last revision beside new files at `paths`: all outside `folder`; for the root, the other
+    adapters' own folders."""
     if head is None:
         return []
-    new = {row.path for row in rows}
+    new = set(paths)
     old = [file for file in revisions.files_of(session, head) if file.path not in new]
     if folder:
         return [file for file in old if not file.path.startswith(f"{folder}/")]
-    brought = {row.path.rpartition("/")[0] for row in rows}
+    brought = {path.rpartition("/")[0] for path in new}
     others = [other for other in adapters.folders_of(session, head) if other and other not in brought]
     return [file for file in old if any(file.path.startswith(f"{other}/") for other in others)]
 

@@ -8,11 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compose.errors import UnsupportedAdapter
+from compose.errors import SearchError, UnsupportedAdapter
 from compose.examples import Examples, read_labels
+from compose.recipe import RECIPE_FILE
 from hub.actions.compose import pin_parts
 from hub.actions.search_objective import read_source
 from hub.actions.search_plan import SearchOptions
+from hub.actions.seen_examples import seen_by
 from hub.actions.shortlist import shortlist
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
@@ -46,6 +48,7 @@ def select(
     examples: Path | Examples,
     *,
     count: int,
+    named: bool = True,
     base: str = "",
     namespace: str = "",
     labels: Path | Mapping[str, str] | None = None,
@@ -56,8 +59,10 @@ def select(
     """The best `count` of `addresses`, or, without any, of all adapters here that are bound to `base`, perhaps of one
     `namespace` only.
 
-    Each is scored alone by its few-shot loss, whatever the search minimises afterwards; with `encoder`, the folder of a
-    sentence encoder, only those whose descriptions are most like the examples are. Nothing is stored.
+    A mix that was itself searched on some of these examples would look better on them than it is: it is left out,
+    unless a person has `named` the addresses. Each is scored alone by its few-shot loss, whatever the search minimises
+    afterwards; with `encoder`, the folder of a sentence encoder, only those whose descriptions are most like the
+    examples are. Nothing is stored.
     """
     candidates, found = _candidates(home, addresses, base=base, namespace=namespace)
     if found.directory is None:
@@ -69,7 +74,18 @@ def select(
     from compose.preselect import Considered, preselect
 
     checkout = _checkout_of(home)
+    if not (addresses and named):
+        is_mix = _mixes_in(home)
+        fitted = {
+            one: (facts, _fitted_before(home, one, checkout(one), rows))
+            for one, (facts, refusal) in candidates.items()
+            if not refusal and is_mix(one)
+        }
+        candidates |= fitted
     usable = {one: facts for one, (facts, refusal) in candidates.items() if not refusal}
+    if not usable and candidates:
+        first, (_, why) = next(iter(candidates.items()))
+        raise SearchError(f"none of {len(candidates)} adapters can be searched: {first} {why}", remedy="name some")
     listed, unlike = list(usable), list[Considered]()
     if encoder is not None:
         listed, unlike = shortlist(usable, checkout, rows, encoder, count=count, device=chosen.device)
@@ -120,6 +136,31 @@ def _refusal(facts: AdapterFacts) -> str:
     if facts.missing_modules:
         return f"changes {len(facts.missing_modules)} modules that the base does not have"
     return ""
+
+
+def _mixes_in(home: Home) -> Callable[[Address], bool]:
+    """Whether an address holds a recipe; the files of a repo are listed once."""
+
+    @cache
+    def paths(repo: Address) -> frozenset[str]:
+        with home.read() as session:
+            return frozenset(file.path for file in locate(session, repo).files)
+
+    def is_mix(address: Address) -> bool:
+        path = f"{address.folder}/{RECIPE_FILE}" if address.folder else RECIPE_FILE
+        return path in paths(replace(address, folder=""))
+
+    return is_mix
+
+
+def _fitted_before(home: Home, address: Address, folder: Path, rows: Examples) -> str:
+    """Why a mix is left out that was searched on some of `rows`, itself or through what it was mixed from."""
+    seen = seen_by(home, address.adapter_id, folder, rows)
+    one = next((one for one in seen if one.how == "searched"), None)
+    if one is None:
+        return ""
+    by = "it" if one.through == one.adapter else f"{one.through}, which it was mixed from,"
+    return f"{by} was searched on {len(one.numbers)} of {len(rows)} examples; name it to search with it anyhow"
 
 
 def _checkout_of(home: Home) -> Callable[[Address], Path]:

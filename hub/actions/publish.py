@@ -36,13 +36,14 @@ from storage import (
     blob_records,
     compositions,
     names,
+    repos,
     revisions,
     summaries,
     versions,
 )  # fmt: skip
 from storage.blobs import StoredBlob
 from storage.compositions import Composition
-from storage.errors import VersionTaken
+from storage.errors import NotFound, VersionTaken
 from storage.repos import Repo
 from storage.revisions import File, Revision
 
@@ -116,6 +117,8 @@ def publish(
     check_target(address)
     version_number(version)
     found = collect_files(directory, into=address.folder, exclude=exclude)
+    if not brings_something(found, address.folder) and (replace_all or not _keeps_an_adapter(home, address, found)):
+        raise nothing_to_publish(address)
     given_base = require_base(home, base) if isinstance(base, str) and base else base
     with tempfile.TemporaryDirectory(prefix="mixhub-") as scratch:
         if training_data is not None:
@@ -165,6 +168,32 @@ def check_target(address: Address) -> None:
     """`UsageError` for an address that nothing can be published at."""
     if address.revision:
         raise UsageError(f"'{address}' names a revision; publishing makes one", remedy="see --version")
+
+
+def brings_something(found: Sequence[LocalFile], folder: str) -> bool:
+    """Whether the files hold an adapter in any folder, or what may be a base model at the top, which is `folder`."""
+    model = f"{folder}/config.json" if folder else "config.json"
+    return any(file.source.name == ADAPTER_CONFIG or file.path == model for file in found)
+
+
+def nothing_to_publish(address: Address) -> BadUpload:
+    """For a folder that makes nothing usable of its repo: more often a wrong folder than a wish."""
+    return BadUpload(
+        f"what would be published at {address} holds neither an adapter ({ADAPTER_CONFIG} and {WEIGHTS}, at "
+        "its top or in folders below) nor a base model (config.json and *.safetensors)",
+        remedy="give the folder of an adapter or a base model; anything else goes to a server by hf upload",
+    )
+
+
+def _keeps_an_adapter(home: Home, address: Address, found: Sequence[LocalFile]) -> bool:
+    """Whether adapters of the last revision stay beside these files, such as a new card of their repo."""
+    with home.read() as session:
+        try:
+            head = revisions.resolve(session, repos.find(session, address.namespace, address.repo))
+        except NotFound:
+            return False
+        kept = kept_files(session, head, [file.path for file in found], address.folder)
+        return any(Path(file.path).name == ADAPTER_CONFIG for file in kept)
 
 
 @dataclass(frozen=True)
@@ -233,7 +262,7 @@ def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None
     blob_records.record(session, owner, upload.blobs)
     repo = find_or_make(session, address)
     head = head_of(session, repo)
-    kept = [] if upload.replace_all else kept_files(session, head, upload.files, address.folder)
+    kept = [] if upload.replace_all else kept_files(session, head, [file.path for file in upload.files], address.folder)
     title = message.splitlines()[0] if message else f"Publish {address.adapter_id}"
     made = revisions.create_revision(
         session, repo, [*kept, *upload.files], parent=head.commit_id if head else None, author=home.account,

@@ -22,13 +22,13 @@ from hub.actions.search_objective import tradeoffs_of
 from hub.actions.search_on_ray import RaySetup
 from hub.actions.search_plan import SearchPlan, begin
 from hub.actions.search_scorer import decided_in_float32, scorer_of
+from hub.actions.seen_examples import by_adapter as seen_by_adapter
 from hub.address import Address
 from hub.few_shot_score import intervals_of, losses_of
 from hub.finite import finite
 from hub.home import Home
 from hub.methods_tried import MethodTried, chosen_way, methods_tried
 from hub.metric_of_loss import metric_of
-from hub.training_overlap import overlaps
 from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import searches
 
@@ -88,7 +88,8 @@ class SearchDone:
             **_outcome(self.result, self.explanation, self.composed),
             "methods": [one.as_dict() for one in self.methods],
             "intervals": {name: asdict(one) for name, one in self.intervals.items()},
-            "training_overlap": overlaps(self.plan.parts, self.plan.examples),
+            "training_overlap": seen_by_adapter(self.plan.seen, "trained"),
+            "search_overlap": seen_by_adapter(self.plan.seen, "searched"),
             "preselection": self.plan.preselection,
             "published": self.composed.as_dict() if self.composed else None,
             "objective_name": self.plan.options.objective,
@@ -139,7 +140,7 @@ def run(
             methods = plan.options.method_space()
             explanation, front = _explain(scorer, result, methods), tradeoffs_of(scorer, result, methods)
             recorder.check()
-            composed = _publish(home, row.uuid, plan, result, mixer)
+            composed = _publish(home, row.uuid, plan, result, mixer, loss_dtype="float32")
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt) or stop()
         with home.write() as session:
@@ -185,7 +186,7 @@ def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
         gate=options.gate, top=options.top,
     )  # fmt: skip
     row = begin(home, plan)
-    composed = _publish(home, row.uuid, plan, result, mixer)
+    composed = _publish(home, row.uuid, plan, result, mixer, loss_dtype=options.dtype)
     with home.write() as session:
         searches.end(session, row, status="finished", result=_outcome(result, None, composed))
     return SearchDone(row.uuid, plan, result, composed, time.perf_counter() - began)
@@ -245,9 +246,12 @@ def _explain(scorer: Any, result: SearchResult, methods: MethodSpace | None) -> 
     return replace(found, example_losses=shown, evaluations=found.evaluations + 1)
 
 
-def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixer: Mixer) -> Composed | None:
+def _publish(
+    home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixer: Mixer, *, loss_dtype: str
+) -> Composed | None:
     """Parts with weight 0 (in all groups) are not part of the mix. Nothing is published when the base alone was best.
-    Every trial is published beside it; the examples are not, only their digest."""
+    Every trial is published beside it; the examples are not, only their digest. `loss_dtype` is the number format that
+    the loss of `result` was scored in."""
     weights = by_adapter(result.weights, plan.groups)
     used = [(part, weight) for part, weight in zip(plan.parts, weights, strict=True) if weight != 0]
     if plan.into is None or not used:
@@ -266,6 +270,7 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixe
         "candidates": list(result.adapter_names),
         "considered": len(plan.preselection["considered"]) if plan.preselection else len(plan.parts),
         "loss": result.loss,
+        "loss_dtype": loss_dtype,
         "objective": result.objective,
         "objective_name": plan.options.objective,
         "usage": plan.usage.as_dict(),
@@ -273,7 +278,8 @@ def _publish(home: Home, uuid: str, plan: SearchPlan, result: SearchResult, mixe
         "fell_back": result.fell_back,
         "base": plan.base.facts.digest,
         "trials_sha256": digest(trials),
-        "training_overlap": overlaps(plan.parts, plan.examples),
+        "training_overlap": seen_by_adapter(plan.seen, "trained"),
+        "search_overlap": seen_by_adapter(plan.seen, "searched"),
         "versions": {name: version(name) for name in ("nevergrad", "numpy", "transformers")},
     }
     if plan.groups is not None:

@@ -23,13 +23,13 @@ from hub.actions.compose import PinnedPart, check_fit, pin_parts
 from hub.actions.publish import check_target
 from hub.actions.search_groups import groups_for
 from hub.actions.search_objective import read_source
+from hub.actions.seen_examples import Seen, as_data, from_data, seen_examples
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
 from hub.bound_base import bound_base
 from hub.errors import NotReproduced, UnknownBase
 from hub.home import Home
 from hub.search_usage import SearchUsage, choose_usage, stored_usage
-from hub.training_overlap import overlap_notes
 from storage import searches
 from storage.searches import PinnedAdapter
 
@@ -148,6 +148,8 @@ class SearchPlan:
     """Rows whose mean loss must not rise above the base's."""
     groups: ModuleGroups | None = None
     """What `options.groups` means for these adapters; None: one weight each."""
+    seen: tuple[Seen, ...] = ()
+    """Examples that adapters were trained or searched on before."""
 
 
 def new_plan(
@@ -185,6 +187,7 @@ def new_plan(
     usage, usage_notes = choose_usage(
         contracts, template=template, chat_template=chat_template, outputs=[row.output for row in source.examples]
     )
+    seen = seen_examples(home, parts, source.examples)
     found = _base_for(home, parts, base, allow_unbound=allow_unbound)
     return SearchPlan(
         parts=parts,
@@ -193,10 +196,11 @@ def new_plan(
         into=into,
         base=found,
         options=_settled(chosen),
-        notes=(*notes, *usage_notes, *overlap_notes(parts, source.examples)),
+        notes=(*notes, *usage_notes, *(one.sentence(len(source.examples)) for one in seen)),
         usage=replace(usage, stop=source.stop or usage.stop),
         guard=read_examples(guard) if isinstance(guard, Path) else guard,
         groups=groups_for(parts, chosen.groups, found),
+        seen=seen,
     )
 
 
@@ -256,21 +260,23 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         options["optimizer"] = ONE_WORKER if options["workers"] == 1 else SEVERAL_WORKERS
     options.setdefault("top", 0)  # a search from before it was scored must ask the same trials again
     addresses = [_pinned_address(adapter) for adapter in row.adapters]
+    names = [adapter.full_name for adapter in row.adapters]
+    parts = tuple(pin_parts(home, addresses, names=names, pinned_before=True))
+    seen = from_data(config["seen_examples"]) if "seen_examples" in config else seen_examples(home, parts, examples)
     return SearchPlan(
-        parts=tuple(
-            pin_parts(home, addresses, names=[adapter.full_name for adapter in row.adapters], pinned_before=True)
-        ),
+        parts=parts,
         examples=examples,
         labels=config["labels"],
         into=parse_address(config["into"]) if config["into"] else None,
         base=_same_base(home, config["base"], config["base_digests"]),
         options=SearchOptions(**options),
-        notes=tuple(config.get("notes", ())),
+        notes=tuple(config.get("notes") or (one.sentence(len(examples)) for one in seen)),
         uuid=row.uuid,
         preselection=config.get("preselection"),
         usage=stored_usage(config.get("usage", {})),
         guard=examples_of(config["guard"]) if config.get("guard") else None,
         groups=stored_groups(config.get("groups")),
+        seen=seen,
         replay=tuple(
             Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind), t.example_losses, t.method, t.params)
             for t in trials
@@ -301,6 +307,7 @@ def begin(home: Home, plan: SearchPlan) -> searches.Search:
                 "notes": list(plan.notes),
                 "guard": [asdict(example) for example in plan.guard.rows] if plan.guard else None,
                 "groups": plan.groups.as_dict() if plan.groups else None,
+                "seen_examples": as_data(plan.seen),
             },
             examples_digest=plan.examples.digest,
         )

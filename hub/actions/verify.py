@@ -18,7 +18,7 @@ import numpy as np
 from compose.examples import Examples, read_examples
 from compose.objective import LORAHUB_OBJECTIVE, mean_over_examples
 from compose.recipe import RECIPE_FILE, Recipe, read_recipe
-from compose.trials import Trial
+from compose.trials import Progress, Trial
 from hub.actions.compose import parent_address, pin_parts
 from hub.actions.parts import with_initial
 from hub.actions.search import searched
@@ -199,7 +199,9 @@ def _plan_of_mix(
     home: Home, exact: Address, search: Mapping[str, Any], given: Path | Examples | None, *, base: str
 ) -> SearchPlan:
     """A plan that scores the published adapter alone, on what the search scored on."""
-    alone = SearchOptions(budget=3, objective=str(search.get("objective_name") or "loss"))
+    alone = SearchOptions(
+        budget=3, objective=str(search.get("objective_name") or "loss"), dtype=str(search.get("loss_dtype", "float32"))
+    )
     if given is not None:
         if search.get("guard_sha256"):
             raise _Unavailable("its loss took rows into account that must not get worse, which only its own home has")
@@ -213,7 +215,9 @@ def _plan_of_mix(
         plan = new_plan(home, [exact], rows, base=base, allow_unbound=True, options=alone)
         return replace(plan, usage=stored_usage(search.get("usage") or {}))
     plan = _search_of(home, search)
-    options = replace(plan.options, method=alone.method, params=alone.params, preset=None, groups=None)
+    options = replace(
+        plan.options, method=alone.method, params=alone.params, preset=None, groups=None, dtype=alone.dtype
+    )
     return replace(plan, parts=tuple(pin_parts(home, [exact])), options=options, groups=None)
 
 
@@ -230,7 +234,8 @@ def _search_of(home: Home, search: Mapping[str, Any]) -> SearchPlan:
 
 
 def _replay(home: Home, recipe: Recipe) -> Replay:
-    """Every trial is scored again and compared with the stored one."""
+    """Every stored trial is scored again and compared. A search that was finished early is followed no further than
+    that."""
     if recipe.search is None:
         raise UsageError("its weights were given by hand, there is no search to replay", remedy="leave --replay out")
     try:
@@ -239,13 +244,18 @@ def _replay(home: Home, recipe: Recipe) -> Replay:
         raise HubError(f"the search cannot be replayed: {error}", remedy="verify where the search was run") from error
     if (expected := recipe.search.get("trials_sha256")) and digest(trials_text(plan.replay)) != expected:
         return Replay(len(plan.replay), 0, "the stored trials are not those that the recipe has the digest of")
-    found = searched(plan, scorer_of(plan)).trials
+
+    def stop_at_the_last(progress: Progress) -> None:
+        if progress.evaluations >= len(plan.replay):
+            raise KeyboardInterrupt  # how a search is told to stop
+
+    found = searched(plan, scorer_of(plan), on_batch=stop_at_the_last).trials
     for number, (before, now) in enumerate(zip(plan.replay, found, strict=False)):
         if difference := _difference(before, now):
             return Replay(len(plan.replay), number, difference)
-    if len(found) != len(plan.replay):
-        return Replay(len(plan.replay), min(len(found), len(plan.replay)), f"it has {len(found)} trials now")
-    return Replay(len(found), len(found))
+    if len(found) < len(plan.replay):
+        return Replay(len(plan.replay), len(found), f"it has {len(found)} trials now")
+    return Replay(len(plan.replay), len(plan.replay))
 
 
 def _difference(before: Trial, now: Trial) -> str:

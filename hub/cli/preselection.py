@@ -24,6 +24,7 @@ def preselect(
     examples: Path,
     *,
     count: int,
+    named: bool,
     base: str,
     namespace: str,
     labels: Path | None,
@@ -36,7 +37,8 @@ def preselect(
     with Progress(*columns, console=out.stderr, disable=hidden, transient=True) as bar:
         task = bar.add_task("preselect", total=None)
         selected = select(
-            home, addresses, examples, count=count, base=base, namespace=namespace, labels=labels, encoder=encoder,
+            home, addresses, examples, count=count, named=named, base=base, namespace=namespace, labels=labels,
+            encoder=encoder,
             options=SearchOptions(device=device),
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip

@@ -188,8 +188,8 @@ def search(
             selected = None
             if select:
                 selected = preselect(
-                    out, hub.workshop, addresses, examples, count=select, base=base, namespace=namespace,
-                    labels=labels, encoder=encoder, device=device,
+                    out, hub.workshop, addresses, examples, count=select, named=bool(adapters), base=base,
+                    namespace=namespace, labels=labels, encoder=encoder, device=device,
                 )  # fmt: skip
                 named = dict(zip(addresses, names, strict=True))
                 addresses = list(selected.adapters)

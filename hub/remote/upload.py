@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from compose.description import describe
 from compose.examples import Examples
-from hub.actions.publish import Published, PublishOptions, check_target, version_number
+from hub.actions.publish import (
+    Published,
+    PublishOptions,
+    brings_something,
+    check_target,
+    nothing_to_publish,
+    version_number,
+)
 from hub.actions.uploads import upload_mode
 from hub.address import Address
 from hub.errors import HubError, UsageError
@@ -62,6 +69,8 @@ def _publish(server: Connection, address: Address, files: Sequence[LocalFile], o
     _refuse_unreadable(address, files)
     with server.hugging_face() as api:
         is_new = not api.repo_exists(address.repo_id)
+        if is_new and not brings_something(files, address.folder):
+            raise nothing_to_publish(address)
         if is_new:
             api.create_repo(address.repo_id, private=True, exist_ok=True)
     try:

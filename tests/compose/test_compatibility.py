@@ -36,6 +36,8 @@ def test_all_differences_are_listed_at_once(random_adapter: Make, write_adapter:
         ("adapter-3", "target modules", "note"),
         ("adapter", "family", "error"),
     }
+    rank = next(d.message for d in report.notes if d.key == "rank" and d.adapter == "adapter-2")
+    assert rank == "the rank of adapter-2: 3; of adapter-1: 2; they can be mixed all the same"
     severities = [d.severity for d in report.differences]
     assert severities == sorted(severities)
     with pytest.raises(IncompatibleAdapters) as caught:

@@ -52,6 +52,7 @@ def test_the_choice_is_the_best_finalist_in_float32() -> None:
     assert decided.objective <= before + OBJECTIVE.penalties(np.array([found.weights]), 2)[0]
     assert decided.trials == found.trials
     assert "Searched in bfloat16" in decided.notes[-1]
+    assert "held-out examples and all intervals are in bfloat16" in decided.notes[-1]
 
 
 def test_a_choice_that_is_worse_than_a_baseline_in_float32_is_not_kept() -> None:

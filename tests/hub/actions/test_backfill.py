@@ -22,15 +22,12 @@ from storage.repo_listing import RepoFilter
 
 
 @pytest.fixture
-def old_home(home: Home, write_lora: Callable[..., Path], tmp_path: Path) -> Home:
-    """A home of the first release, with adapters and a folder whose card no one can read."""
+def old_home(home: Home, write_lora: Callable[..., Path]) -> Home:
+    """A home of the first release, with adapters, one of which will have a card that no one can read."""
     card = "---\nlicense: mit\ntags: [sql]\n---\n# An adapter\n"
     for seed in (1, 2):
         publish(home, write_lora(f"a{seed}", seed=seed, card=card), at("team/a"))
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    (broken / "notes.txt").write_text("x")
-    publish(home, broken, at("team/broken"))
+    publish(home, write_lora("broken", seed=3), at("team/broken"))
     migrations.downgrade(home.engine, "0001")
     return home
 

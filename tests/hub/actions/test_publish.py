@@ -17,7 +17,7 @@ from hub.actions.publish import publish
 from hub.actions.show import show
 from hub.address import parse_address as at
 from hub.card_facts import UsageContract
-from hub.errors import UnknownBase, UsageError
+from hub.errors import BadUpload, UnknownBase, UsageError
 from hub.home import Home
 from hub.locate import locate
 from storage import adapters, revisions
@@ -305,3 +305,21 @@ def test_facts_name_the_digests_of_both_files(home: Home, write_lora: Write) -> 
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (found.alpha, found.scaling_kind, set(found.ranks.values())) == (6, "rslora", {config["r"]})
     assert found.target_modules == ("q", "v") and found.parameter_count == 4 * 2 * 16
+
+
+def test_a_folder_with_nothing_to_mix_is_refused_before_a_byte_is_stored_unless_it_goes_beside_adapters(
+    home: Home, write_lora: Write, tmp_path: Path, contents: Callable[[], dict[str, object]]
+) -> None:
+    work = tmp_path / "work"
+    (work / "notes").mkdir(parents=True)
+    (work / "README.md").write_text("of the whole repo")
+    (work / "notes" / "mixhub.sqlite").write_bytes(b"a database")
+    (work / "notes" / "config.json").write_text("{}")
+    before = contents()
+    with pytest.raises(BadUpload, match=r"(?s)adapter_config\.json and adapter_model\.safetensors.*config\.json"):
+        publish(home, work, at("team/a"))
+    assert contents() == before
+    publish(home, write_lora("a"), at("team/a/sub"))
+    assert publish(home, work, at("team/a")).version == "v2"
+    with pytest.raises(BadUpload, match="neither an adapter"):
+        publish(home, work, at("team/a"), replace_all=True)

@@ -208,9 +208,3 @@ def test_a_base_can_have_a_second_version_and_adapters_stay_bound_to_the_first(
     identities = [show(home, at(name)).facts["base identity"] for name in ("team/a", "team/b")]
     assert identities[0] != identities[1]
     export(home, at("team/a"), tmp_path / "fused", fused=True)  # the first version's files are still found
-
-
-def test_a_folder_that_is_neither_adapter_nor_base_is_said_to_be_so(home: Home, tmp_path: Path) -> None:
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "a.txt").write_text("hello")
-    assert "neither an adapter" in publish(home, tmp_path / "notes", at("team/notes")).notes[0]

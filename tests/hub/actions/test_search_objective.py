@@ -16,13 +16,16 @@ import yaml
 from compose.errors import SearchError
 from compose.examples import Example, Examples, examples_of
 from compose.trials import Progress
+from hub.actions.compose import MixOptions, mix, pin_parts
 from hub.actions.publish import publish
 from hub.actions.pull import pull
 from hub.actions.search import SearchDone, finish, run
 from hub.actions.search_plan import SearchOptions, new_plan, stored_plan
+from hub.actions.show import show
 from hub.address import parse_address as at
 from hub.card_facts import UsageContract
 from hub.home import Home
+from hub.search_usage import SearchUsage
 
 Write = Callable[..., Path]
 NAMES = ("team/a", "team/b", "team/c")
@@ -68,6 +71,23 @@ def test_a_contract_all_agree_on_is_applied_recorded_and_can_be_left_out(
     recipe = json.loads((pull(home, at("team/new"), tmp_path / "new").directory / "mixhub_recipe.json").read_text())
     assert recipe["search"]["usage"] == {"template": "Q: {input} A:"}
     assert recipe["search"]["examples_sha256"] == ROWS.digest, "of the rows as they were given"
+
+
+def test_the_mix_of_a_search_carries_the_contract_that_was_applied_and_a_later_search_takes_it_up(
+    home: Home, adapters: Callable[..., None]
+) -> None:
+    labels = {"ab": 'say "ab"\n', "no": "1"}
+    used = SearchUsage("Q: {input}\n", "{{ messages }}", labels, ("</s>",))
+    adapters()
+    parts = pin_parts(home, [at("team/a"), at("team/b")])
+    mix(home, parts, [0.5, 0.5], at("team/new"), options=MixOptions("exact"), search={"usage": used.as_dict()})
+    shown = show(home, at("team/new")).facts
+    assert shown["prompt template"] == "Q: {input}\n" and shown["chat template"] == "{{ messages }}"
+    assert (shown["label texts"], shown["stop strings"]) == (labels, ["</s>"])
+    searched(home, ROWS, into="team/found", template="Q: {input}")
+    assert show(home, at("team/found")).facts["prompt template"] == "Q: {input}"
+    later = new_plan(home, [at("team/found"), at("team/c")], ROWS)
+    assert later.usage.template == "Q: {input}"
 
 
 def test_label_texts_of_the_contract_stand_for_the_labels(home: Home, adapters: Callable[..., None]) -> None:

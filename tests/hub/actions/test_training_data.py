@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from compose.errors import BadExamples
-from compose.examples import read_examples
+from compose.examples import examples_of, read_examples
+from hub.actions.compose import Part, compose
+from hub.actions.preselect import select
 from hub.actions.publish import publish
 from hub.actions.pull import pull
 from hub.actions.search import run
@@ -73,3 +75,55 @@ def test_the_command_takes_the_rows_and_refuses_bad_ones_before_anything_is_stor
     assert contents() == before
     (folder / "mixhub_training_rows.txt").unlink()
     assert mixhub("publish", folder, "team/a", "--training-data", few_shot, "--json").json["created"]
+
+
+def test_what_the_ancestors_of_a_mix_have_seen_is_told_of_the_mix_in_every_report(
+    home: Home, few_shot: Path, tmp_path: Path, mixhub: Callable[..., Any], tiny_t5: Path, write_lora: Write
+) -> None:
+    """team/found was searched on these examples, team/other on one of them; team/child is made of team/found."""
+    publish(
+        home, write_lora("a", seed=1, scale=0.2), at("team/a"), base=str(tiny_t5), training_data=read_examples(few_shot)
+    )
+    publish(home, write_lora("b", seed=2, scale=0.2), at("team/b"), base=str(tiny_t5))
+    parts, quick = [at("team/a"), at("team/b")], {"optimizer": "Cobyla", "method": "lorahub", "gate": False}
+    other = tmp_path / "other.jsonl"
+    other.write_text(few_shot.read_text().splitlines()[2] + '\n{"input": "x", "output": "y"}\n')
+    for rows, name in ((few_shot, "team/found"), (other, "team/other")):
+        run(home, new_plan(home, parts, rows, into=at(name), options=SearchOptions(budget=8, **quick)))
+    compose(home, [Part(at("team/found"), 0.5), Part(at("team/b"), 0.5)], at("team/child"), method="exact")
+
+    mixes = [at("team/child"), at("team/other"), at("team/b")]
+    done = run(home, new_plan(home, mixes, few_shot, options=SearchOptions(budget=8, **quick)))
+    told = done.as_dict()
+    assert told["search_overlap"] == {"team/child": [1, 2, 3, 4], "team/other": [3]}
+    assert told["training_overlap"] == {"team/child": [1, 2, 3, 4], "team/other": [1, 2, 3, 4]}
+    assert any(
+        "team/found, which team/child was mixed from, was searched on 4 of 4" in note for note in done.plan.notes
+    )
+    assert any("training data of team/a, which team/other was mixed from" in note for note in done.plan.notes)
+    again = stored_plan(home, done.uuid)
+    assert again.seen == done.plan.seen and set(again.notes) <= set(done.plan.notes)
+    page = tmp_path / "page.html"
+    reported = mixhub("report", done.uuid, "--html", page).out
+    assert "was searched on 4 of 4" in " ".join(reported.split())
+    assert "was searched on 4 of 4" in page.read_text()
+
+
+def test_a_selection_leaves_out_mixes_that_were_searched_on_the_same_examples_unless_they_are_named(
+    home: Home, few_shot: Path, tiny_t5: Path, write_lora: Write
+) -> None:
+    for seed, name in enumerate(("team/a", "team/b"), start=1):
+        publish(home, write_lora(name[-1], seed=seed, scale=0.2), at(name), base=str(tiny_t5))
+    options = SearchOptions(budget=8, optimizer="Cobyla", method="lorahub", gate=False)
+    parts = [at("team/a"), at("team/b")]
+    run(home, new_plan(home, parts, few_shot, into=at("team/found"), options=options))
+    of_all = select(home, [], few_shot, count=3, base=str(tiny_t5))
+    listed = {one.name: one for one in of_all.considered}
+    assert at("team/found") not in of_all.adapters and listed["team/found"].loss is None
+    assert "was searched on 4 of 4 examples" in listed["team/found"].reason
+    unlike = examples_of([{"input": "q", "output": "olleh"}])
+    for chosen in (
+        select(home, [*parts, at("team/found")], few_shot, count=3),
+        select(home, [], unlike, count=3, base=str(tiny_t5)),
+    ):
+        assert next(one for one in chosen.considered if one.name == "team/found").loss is not None

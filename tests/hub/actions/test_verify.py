@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from compose.errors import BadRecipe
+from compose.trials import Progress
 from hub.actions.compose import Part, compose
 from hub.actions.publish import publish
 from hub.actions.pull import pull
-from hub.actions.search import SearchDone, run
-from hub.actions.search_plan import SearchOptions, new_plan
-from hub.actions.verify import verify
+from hub.actions.search import SearchDone, finish, run
+from hub.actions.search_plan import SearchOptions, new_plan, stored_plan
+from hub.actions.verify import Replay, verify
 from hub.address import parse_address as at
 from hub.errors import NotReproduced, UsageError
 from hub.home import Home
@@ -166,3 +167,41 @@ def test_the_command_says_the_verdict_and_ends_with_1_when_it_is_not_reproduced(
     bad = mixhub("verify", address)
     assert bad.code == 1 and bad.out.startswith("not reproduced") and "lora_A" in bad.out
     assert mixhub("verify", "team/a").code == 1
+
+
+def test_a_search_that_was_finished_early_is_followed_no_further_than_its_trials(home: Home, few_shot: Path) -> None:
+    options = SearchOptions(budget=40, optimizer="Cobyla", method="lorahub", gate=False)
+    plan = new_plan(home, [at(name) for name in NAMES], few_shot, into=at("team/mix"), options=options)
+
+    def stop(progress: Progress) -> None:
+        if progress.evaluations >= BUDGET:
+            raise KeyboardInterrupt
+
+    done = finish(home, stored_plan(home, run(home, plan, on_batch=stop).uuid))
+    assert done.composed is not None
+    checked = verify(home, at("team/mix"), replay=True)
+    assert checked.reproduced and checked.replay == Replay(BUDGET, BUDGET)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_the_loss_is_scored_in_the_number_format_that_it_was_decided_in(
+    home: Home, few_shot: Path, early: bool
+) -> None:
+    """The search is coarse; its end is decided in float32, unless it was finished early, where nothing is scored."""
+    options = SearchOptions(budget=BUDGET, optimizer="Cobyla", method="lorahub", gate=False, dtype="bfloat16")
+    plan = new_plan(home, [at(name) for name in NAMES], few_shot, into=at("team/mix"), options=options)
+
+    def stop(progress: Progress) -> None:
+        if early and progress.evaluations >= BUDGET - 1:
+            raise KeyboardInterrupt
+
+    done = run(home, plan, on_batch=stop)
+    if early:
+        done = finish(home, stored_plan(home, done.uuid))
+    loss = done.result.loss
+    chosen = next(trial for trial in done.result.trials if done.result.is_chosen(trial))
+    assert (chosen.loss == loss) == early, "the two formats differ here"
+    for examples in (None, few_shot):
+        checked = verify(home, at("team/mix"), examples=examples)
+        assert checked.score is not None and checked.score.found == pytest.approx(loss, rel=1e-3 if early else 1e-5)
+        assert checked.reproduced
