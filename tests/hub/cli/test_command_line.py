@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +32,22 @@ def test_the_version_is_that_of_the_package(mixhub: Run) -> None:
     assert mixhub("--version").out == f"mixhub {project['version']}\n"
 
 
+def test_ctrl_c_while_the_commands_are_imported_is_an_interruption_too(
+    mixhub: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pressed:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "hub.cli.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "hub.cli.commands", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Pressed(), *sys.meta_path])
+    ran = mixhub("ls")
+    assert (ran.code, ran.out, ran.err) == (130, "", "interrupted\n")
+
+
 def test_help_lists_the_commands_of_the_issue(mixhub: Run) -> None:
-    from hub.cli.main import app
+    from hub.cli.commands import app
 
     names = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
     groups = {g.name for g in app.registered_groups}
