@@ -1,38 +1,53 @@
-"""All commands of `mixhub` with the global options. Importing them takes a while: `main.py` does so when it is run."""
+"""The commands of `mixhub` by the modules that hold them, and the global options. Only what is called is imported."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
 
-from hub.cli import (
-    accounts,
-    adapters,
-    aliases,
-    bases,
-    bench,
-    compose,
-    database,
-    demo,
-    export,
-    report,
-    reproduce,
-    search,
-    serve,
-    target,
-    verify,
-)
+from hub.cli import target
 
-app = typer.Typer(
-    name="mixhub",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="A hub for LoRA adapters that also mixes them: publish, compose, search weights without gradients, export.",
+COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "adapters": ("publish", "pull", "ls", "show", "delete"),
+        "compose": ("compose",),
+        "search": ("search",),
+        "report": ("report",),
+        "verify": ("verify",),
+        "bench": ("bench",),
+        "export": ("export",),
+        "aliases": ("promote", "rollback", "history", "protect"),
+        "bases": ("base",),
+        "database": ("db",),
+        "serve": ("serve", "login"),
+        "accounts": ("user", "org", "token"),
+        "demo": ("demo",),
+        "reproduce": ("reproduce",),
+    }
 )
+"""Module -> its commands, in the order of --help."""
+
+
+def app_for(command: str = "") -> typer.Typer:
+    """The app with the commands of the module that has `command`; with all where that is none of them."""
+    app = typer.Typer(
+        name="mixhub",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="A hub for LoRA adapters that also mixes them: "
+        "publish, compose, search weights without gradients, export.",
+    )
+    app.callback()(_root)
+    for module in [name for name, held in COMMANDS.items() if command in held] or COMMANDS:
+        import_module(f"hub.cli.{module}").register(app)
+    return app
 
 
 def _show_version(wanted: bool) -> None:
@@ -41,7 +56,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
@@ -52,22 +66,3 @@ def _root(
 ) -> None:
     """Global options come before the command."""
     target.choose(url)
-
-
-for module in (
-    adapters,
-    compose,
-    search,
-    report,
-    verify,
-    bench,
-    export,
-    aliases,
-    bases,
-    database,
-    serve,
-    accounts,
-    demo,
-    reproduce,
-):
-    module.register(app)

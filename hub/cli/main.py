@@ -56,9 +56,10 @@ def _run_app() -> None:
     """Typer prints its own usage errors for people; with --json they are documents as all others are."""
     import typer
 
-    from hub.cli.commands import app
+    from hub.cli.commands import app_for
     from hub.errors import UsageError
 
+    app = app_for(_command())
     if "--json" not in sys.argv:
         app()
     try:
