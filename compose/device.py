@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .errors import BaseModelError
+from .errors import BaseModelError, SearchError
 
 AUTO = "auto"
 """A base spread over all devices, layer by layer, as accelerate finds room for it."""
@@ -18,13 +18,17 @@ AUTO = "auto"
 
 def check_device(device: str) -> None:
     """`BaseModelError` unless a tensor can be made on `device` ("cpu", "cuda", "cuda:1", ...) and read back; `auto`
-    needs accelerate."""
+    needs accelerate. `SearchError` for a word that is no device on any machine."""
     if device == AUTO:
         if find_spec("accelerate") is None:
             raise BaseModelError(
                 "a base on several devices (--device auto) needs accelerate", remedy='pip install "mixhub[gpu]"'
             )
         return
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise SearchError(f"{device!r} is no device", remedy="use --device cpu, cuda, cuda:1 or auto") from error
     try:
         torch.zeros(1, device=device).item()
     # torch says "not compiled with CUDA" by an AssertionError
@@ -94,10 +98,10 @@ def products(*, tf32: bool) -> Iterator[None]:
 
 
 def scoring_dtype(wanted: str, device: str) -> str:
-    """The number format to score in: `auto` is bfloat16 where `device` computes in it, else float32. `BaseModelError`
-    for another name, and for tf32 on a device without it."""
+    """The number format to score in: `auto` is bfloat16 where `device` computes in it, else float32. `SearchError`
+    for another name, `BaseModelError` for tf32 on a device without it."""
     if wanted not in DTYPES:
-        raise BaseModelError(f"there is no dtype {wanted!r} to score in", remedy=f"use --dtype {' or '.join(DTYPES)}")
+        raise SearchError(f"there is no dtype {wanted!r} to score in", remedy=f"use --dtype {' or '.join(DTYPES)}")
     if wanted == TF32 and not has_tf32(device):
         raise BaseModelError(
             f"{device} has no TF32 arithmetic", remedy="use --dtype float32, or --device cuda with a GPU that has it"

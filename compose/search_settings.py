@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 FIT, ADAM = "fit", "adam"
 OWN = (None, FIT, ADAM)
 """Optimizers that are not nevergrad's. (Its registry has an Adam too, under other names.)"""
+SMOOTH = ("exact", "lorahub")
+"""Methods whose mixes have gradients by the weights. Others are made one by one, without; the roots of peft-linear have
+no slope at 0, where a search begins."""
 FIT_BOUNDS = (0.0, 1.5)
 NEVERGRAD_BOUNDS = (-1.5, 1.5)
 LORAHUB = "lorahub"
@@ -69,6 +72,11 @@ def check_settings(
         raise SearchError(
             f"{FIT} has a prior in place of l1", remedy="leave --l1 out, or use --optimizer Cobyla or adam"
         )  # fmt: skip
+    if optimizer == ADAM and preset is None and method not in SMOOTH:
+        raise SearchError(
+            f"adam needs gradients by the weights, which mixes by the method {method} do not have",
+            remedy=f"--optimizer {FIT} or Cobyla, or --method {' or '.join(SMOOTH)}",
+        )
     if simplex and (preset is not None or optimizer not in (None, FIT)):
         raise SearchError("only the fit searches the simplex", remedy=f"--optimizer {FIT}, or leave --simplex out")
     if simplex:

@@ -36,6 +36,14 @@ class FoundBase:
     facts: BaseFacts
     directory: Path | None
 
+    def files(self) -> Path:
+        """The folder; `UnknownBase` where the files are not here."""
+        if self.directory is None:
+            raise UnknownBase(
+                f"the files of the base model {self.name} are not on this machine", remedy="--base FOLDER"
+            )
+        return self.directory
+
     def record(self, session: Session) -> Base:
         """The base's row, with this name among its names."""
         row = bases.ensure_base(session, self.facts, name=self.name)

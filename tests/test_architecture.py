@@ -53,7 +53,9 @@ def test_only_the_named_files_import_nevergrad_and_read_the_environment() -> Non
         ),
         ("from compose.errors import ComposeError", "torch transformers sqlalchemy"),
         ("from hub.client import Hub", "torch transformers fastapi nevergrad"),
-        ("import hub.cli.main", "torch transformers fastapi nevergrad"),
+        ("import hub.cli.main", "typer rich sqlalchemy numpy"),  # in its first moment it cannot say "interrupted"
+        ("from hub.cli.commands import app_for; app_for('ls')", "hub.client hub.actions.search numpy boto3"),
+        ("from hub.cli.commands import app_for; app_for()", "torch transformers fastapi nevergrad"),
         ("import hub.local_hub, hub.remote.hub", "torch transformers fastapi nevergrad huggingface_hub"),
         ("import storage, storage.revisions, storage.blobs", "torch compose hub fastapi"),
     ],

@@ -10,11 +10,13 @@ The code runs in this process, so a name must come from the person who runs the 
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from operator import attrgetter
 
 from ..errors import SearchError
-from .metric_scorer import Metric
+from .metric_scorer import SHAPE, Metric
 
 GROUP = "mixhub.objectives"
 
@@ -23,7 +25,8 @@ def find_metric(name: str) -> Metric:
     """The function of a name with a colon, or the installed objective of that name; `SearchError` when it is none."""
     found = _imported(name) if ":" in name else _installed(name)
     if not callable(found):
-        raise SearchError(f"the objective {name} is a {type(found).__name__}, not a function", remedy=_SHAPE)
+        raise SearchError(f"the objective {name} is a {type(found).__name__}, not a function", remedy=SHAPE)
+    _check_signature(name, found)
     return found
 
 
@@ -32,16 +35,27 @@ def installed_objectives() -> list[str]:
     return sorted(entry_points(group=GROUP).names)
 
 
-_SHAPE = "it takes (predictions, examples) and returns a number from 0 to 1 for each example"
+def _check_signature(name: str, function: Callable[..., object]) -> None:
+    try:
+        takes = inspect.signature(function)
+    except ValueError:  # some built-in functions do not say
+        return
+    try:
+        takes.bind((), ())
+    except TypeError as error:
+        raise SearchError(
+            f"the objective {name} cannot be called with (predictions, examples): it takes {takes}",
+            remedy=SHAPE,
+        ) from error
 
 
 def _imported(name: str) -> object:
     module, _, path = name.partition(":")
     try:
         return attrgetter(path)(importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever the module does while it is imported
         raise SearchError(
-            f"cannot load the objective {name}: {error}",
+            f"cannot load the objective {name}: {type(error).__name__}: {error}",
             remedy="name it package.module:function, importable from this folder",
         ) from error
 

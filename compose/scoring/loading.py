@@ -6,7 +6,8 @@ files: a model with randomly initialised parts would be scored without a word ot
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +46,7 @@ DTYPES = {
     "float16": torch.float16,
 }
 
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _LOADERS: dict[Kind, Any] = {"seq2seq": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM, "encoder": AutoModel}
 _UNUSED = ("pooler.",)
 """Parts that scoring does not run, so that they may be missing from the files."""
@@ -71,13 +73,9 @@ def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -
     check_device(device)
     if dtype not in DTYPES:
         raise BaseModelError(f"there is no dtype {dtype!r}", remedy=f"use one of: {', '.join(DTYPES)}")
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     spread: dict[str, Any] = {"device_map": AUTO} if device == AUTO else {}
-    remedy = "give a folder with config.json, model.safetensors and the tokenizer's files"
-    if not (directory / "config.json").is_file():
-        raise BaseModelError(f"{directory} is not a base model: it has no config.json", remedy=remedy)
-    try:
-        config = AutoConfig.from_pretrained(directory, **local)
+    with _readable(directory):
+        config = AutoConfig.from_pretrained(directory, **_LOCAL)
         kind = kind_of(config)
         model, report = _LOADERS[kind].from_pretrained(
             directory,
@@ -86,18 +84,9 @@ def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -
             use_safetensors=True,
             output_loading_info=True,
             **spread,
-            **local,
+            **_LOCAL,
         )
-        tokenizer = AutoTokenizer.from_pretrained(directory, **local)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        if isinstance(error, BaseModelError):
-            raise
-        if isinstance(error, ImportError) and "bitsandbytes" in str(error):
-            raise BaseModelError(
-                f"{directory}: its weights are in 8 or 4 bit, which needs bitsandbytes",
-                remedy='pip install "mixhub[gpu]", or give the base in full precision',
-            ) from error
-        raise BaseModelError(f"cannot load the base model {directory}: {error}", remedy=remedy) from error
+        tokenizer = AutoTokenizer.from_pretrained(directory, **_LOCAL)
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(_UNUSED))
     if missing:
         raise BaseModelError(
@@ -108,6 +97,32 @@ def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -
         model.to(device)
     model.eval().requires_grad_(False)
     return LoadedBase(model=model, tokenizer=tokenizer, kind=kind, name=directory.name, tf32=dtype == TF32)
+
+
+def read_kind(directory: Path) -> tuple[Kind, Any]:
+    """How the base model in `directory` is scored, and its tokenizer: no weight is read. Errors as `load_base`."""
+    with _readable(directory):
+        kind = kind_of(AutoConfig.from_pretrained(directory, **_LOCAL))
+        return kind, AutoTokenizer.from_pretrained(directory, **_LOCAL)
+
+
+@contextmanager
+def _readable(directory: Path) -> Iterator[None]:
+    """What transformers says of a folder that is no base model becomes one `BaseModelError`."""
+    remedy = "give a folder with config.json, model.safetensors and the tokenizer's files"
+    if not (directory / "config.json").is_file():
+        raise BaseModelError(f"{directory} is not a base model: it has no config.json", remedy=remedy)
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        if isinstance(error, BaseModelError):
+            raise
+        if isinstance(error, ImportError) and "bitsandbytes" in str(error):
+            raise BaseModelError(
+                f"{directory}: its weights are in 8 or 4 bit, which needs bitsandbytes",
+                remedy='pip install "mixhub[gpu]", or give the base in full precision',
+            ) from error
+        raise BaseModelError(f"cannot load the base model {directory}: {error}", remedy=remedy) from error
 
 
 def kind_of(config: Any) -> Kind:

@@ -7,11 +7,12 @@ The loss of an example is 1 - metric, with the few-shot loss of the same row as 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import shorten
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SearchError
+from ..errors import ComposeError, SearchError
 from ..examples import Example, Examples
 from .protocol import Scorer
 from .text_metrics import TextMetric
@@ -19,6 +20,7 @@ from .tie_break import with_tie_break
 
 Metric = Callable[[Sequence[str], Sequence[Example]], Sequence[float]]
 """(E predictions, E examples) -> E values from 0 (wrong) to 1 (right)."""
+SHAPE = "it takes (predictions, examples) and returns one number from 0 (wrong) to 1 (right) for each example"
 
 
 def per_example(metric: TextMetric) -> Metric:
@@ -29,7 +31,7 @@ def per_example(metric: TextMetric) -> Metric:
 class MetricScorer:
     """A `Scorer` whose losses are 1 - `metric` of `inner`'s predictions, cut at the first of the `stop` strings.
 
-    `SearchError` when the metric gives another number of values than there are examples, or one outside of 0 to 1.
+    `SearchError` when the metric raises, or gives anything but a number from 0 to 1 for each example.
     """
 
     def __init__(
@@ -66,11 +68,23 @@ class MetricScorer:
         return [[cut(text, self._stop) for text in texts] for texts in self._inner.predictions(weights)]
 
     def _measured(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        values = np.asarray(self._metric(texts, self._examples.rows), dtype=np.float64)
-        if values.shape != (len(texts),) or not ((values >= 0) & (values <= 1)).all():
+        count = len(texts)
+        try:
+            given = self._metric(texts, self._examples.rows)
+        except ComposeError:  # an objective of ours, which says itself what it lacks
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}".removesuffix(": ")
             raise SearchError(
-                f"the objective {self._name} gave {values.tolist()} for {len(texts)} examples",
-                remedy="it must return one number from 0 (wrong) to 1 (right) for each example",
+                f"the objective {self._name} failed for {count} predictions and their examples: {what}", remedy=SHAPE
+            ) from error
+        try:
+            values = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            values = np.array(np.nan)
+        if values.shape != (count,) or not ((values >= 0) & (values <= 1)).all():
+            raise SearchError(
+                f"the objective {self._name} gave {shorten(repr(given), 200)} for {count} examples", remedy=SHAPE
             )
         return values
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hub.actions.search_plan import SearchPlan
-from hub.errors import UnknownBase, UsageError
+from hub.errors import UsageError
 from hub.read_parts import read_parts
 
 if TYPE_CHECKING:
@@ -18,13 +18,9 @@ def bench(plan: SearchPlan, *, population: int, repeats: int) -> Measured:
     from compose.scoring.loading import load_base
     from compose.scoring.measurement import measure
 
-    folder, options = plan.base.directory, plan.options
+    folder, options = plan.base.files(), plan.options
     if options.searches_methods():
         raise UsageError(f"one method is measured at a time, not {options.method}", remedy="--method exact")
-    if folder is None:
-        raise UnknownBase(
-            f"the files of the base model {plan.base.name} are not on this machine", remedy="--base FOLDER"
-        )
     return measure(
         load_base(folder, dtype=options.dtype, device=options.device),
         examples=plan.examples,

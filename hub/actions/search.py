@@ -18,7 +18,7 @@ from compose.search import finish as finish_search
 from compose.search import search as search_weights
 from compose.trials import Progress, SearchResult, Trial, rows_of
 from hub.actions.compose import Composed, MixOptions, PinnedPart, mix
-from hub.actions.search_objective import tradeoffs_of
+from hub.actions.search_objective import rehearse, tradeoffs_of
 from hub.actions.search_on_ray import RaySetup
 from hub.actions.search_plan import SearchPlan, begin
 from hub.actions.search_scorer import decided_in_float32, scorer_of
@@ -117,9 +117,11 @@ def run(
     `on_start` is told before anything slow begins: a search that is killed can be resumed as well. `stop` is asked
     after loading and after every batch, for a Ctrl-C whose KeyboardInterrupt was lost; once it is true, any error is
     taken for its consequence and raised as KeyboardInterrupt. `ray`: score in actors there; the trials are the same.
-    `mixer` makes the mix and publishes it.
+    `mixer` makes the mix and publishes it. What fails without the model too is an error before anything is stored.
     """
     began = time.perf_counter()
+    if plan.uuid is None:
+        rehearse(plan, in_actors=ray is not None)
     row = begin(home, plan)
     recorder = _Recorder(home, row, on_batch, stop)
     held = ExitStack()

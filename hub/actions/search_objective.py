@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from compose.errors import BadExamples
+from compose.errors import BadExamples, SearchError
 from compose.examples import Examples, read_examples
+from compose.search_settings import ADAM
 
 if TYPE_CHECKING:
     from compose.method_space import MethodSpace
@@ -75,6 +76,30 @@ def objective_of(
         labels=guard_labels if kind == "encoder" else None,
     )
     return GuardedScorer(target, guard, tolerance=plan.options.guard_tolerance)
+
+
+def rehearse(plan: SearchPlan, *, in_actors: bool = False) -> None:
+    """Refuse rows, labels, templates, objective and optimizer that do not go together on this base, before the search
+    is stored: its scorer is made without a model, of the base's config and tokenizer.
+
+    Errors: those of `objective_of`, `UnknownBase` where the base's files are not here, `SearchError` for gradients of
+    what has none; `in_actors`: where the losses come from Ray.
+    """
+    folder, options = plan.base.files(), plan.options
+    plain = options.objective == "loss" and plan.guard is None and not plan.labels and not plan.usage.chat_template
+    if not plain:
+        from compose.scoring.loading import read_kind
+
+        kind, tokenizer = read_kind(folder)
+        losses: Any = object()
+        plain = objective_of(plan, lambda **_: losses, kind=kind, tokenizer=tokenizer) is losses
+    if options.optimizer == ADAM and (in_actors or not plain):
+        what = "actors of Ray" if in_actors else "a guard set" if plan.guard else f"the objective {options.objective}"
+        raise SearchError(
+            f"adam needs gradients of the losses, which {what} cannot give",
+            remedy=f"leave {'--ray' if in_actors else '--guard' if plan.guard else '--objective'} out, "
+            "or --optimizer Cobyla",
+        )
 
 
 def read_as(plan: SearchPlan, examples: Examples, tokenizer: Any, texts: Mapping[str, str] | None) -> Examples:

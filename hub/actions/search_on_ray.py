@@ -33,13 +33,11 @@ def scorer_in_actors(
     """As `hub.actions.search` makes it in this process from the base in `directory`, in actors that live until `held`
     is closed. `settings` are those of `make_scorer` that do not depend on rows."""
     import torch
-    from transformers import AutoConfig, AutoTokenizer
 
-    from compose.scoring.loading import kind_of
+    from compose.scoring.loading import read_kind
     from compose.scoring.ray_scorer import RayScorers
 
-    kind = kind_of(AutoConfig.from_pretrained(directory, local_files_only=True))
-    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    kind, tokenizer = read_kind(directory)
     held.enter_context(connected(ray.address))
     actors = held.enter_context(
         RayScorers(

@@ -16,7 +16,7 @@ from compose.examples import Examples, examples_of, read_examples, read_labels
 from compose.group_words import group_count
 from compose.mixed_settings import mixed_optimizer
 from compose.module_groups import ModuleGroups, stored_groups
-from compose.search_settings import FIT, LORAHUB, check_settings
+from compose.search_settings import ADAM, FIT, LORAHUB, check_settings
 from compose.top_mix import TOP
 from compose.trials import Kind, Trial
 from hub.actions.compose import PinnedPart, check_fit, pin_parts
@@ -41,6 +41,8 @@ ONE_WORKER, SEVERAL_WORKERS = "Cobyla", "OnePlusOne"
 DEFAULT_METHOD = "exact"
 LIKELIHOODS = ("loss", "choice_loss")
 """Objectives that are log-likelihoods."""
+NOTHING_WRITTEN = (*LIKELIHOODS, "acc", "acc_norm", "acc_bytes")
+"""Objectives that generate no texts."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +180,10 @@ def new_plan(
     if into is not None:
         check_target(into)
     chosen, guarded = options or SearchOptions(), guard is not None
-    _check_options(chosen.resolved(guarded=guarded), names or [str(address) for address in addresses])
+    listed = names or [str(address) for address in addresses]
+    _check_options(chosen.resolved(guarded=guarded), listed)
     source = read_source(examples, chosen.objective, chosen.max_new_tokens, limit=limit)
+    _check_used(replace(chosen, objective=source.objective).resolved(guarded=guarded), guarded=guarded)
     chosen = replace(chosen, objective=source.objective, max_new_tokens=source.max_new_tokens).resolved(guarded=guarded)
     parts = tuple(pin_parts(home, addresses, names=names))
     notes = check_fit(parts, allow_unbound=allow_unbound)
@@ -189,6 +193,9 @@ def new_plan(
     )
     seen = seen_examples(home, parts, source.examples)
     found = _base_for(home, parts, base, allow_unbound=allow_unbound)
+    groups = groups_for(parts, chosen.groups, found)
+    if groups is not None:
+        _check_options(chosen, listed, groups=len(groups))
     return SearchPlan(
         parts=parts,
         examples=source.examples,
@@ -199,14 +206,16 @@ def new_plan(
         notes=(*notes, *usage_notes, *(one.sentence(len(source.examples)) for one in seen)),
         usage=replace(usage, stop=source.stop or usage.stop),
         guard=read_examples(guard) if isinstance(guard, Path) else guard,
-        groups=groups_for(parts, chosen.groups, found),
+        groups=groups,
         seen=seen,
     )
 
 
-def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
+def _check_options(options: SearchOptions, names: Sequence[str], *, groups: int = 1) -> None:
     """Refuse what cannot work before the search is stored. What differs from the default may load torch or nevergrad:
-    the search is about to do so anyhow."""
+    the search is about to do so anyhow. `groups`: how many the adapters have, 1 while that is not known."""
+    if options.groups is not None:
+        group_count(options.groups)
     space = options.method_space()
     params, method = options.merge_params(), options.merge_method()
     if (
@@ -220,7 +229,7 @@ def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
     check_settings(
         names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
         preset=options.preset, bounds=options.bounds, l1=options.l1, simplex=options.simplex,
-        scale=options.scale, groups=None if options.groups is None else group_count(options.groups),
+        scale=options.scale, groups=None if options.groups is None else groups,
         seeds=options.seeds, gate=options.gate, top=options.top, method=method, params=params, methods=space,
     )  # fmt: skip
     if options.objective != "loss":
@@ -231,8 +240,30 @@ def _check_options(options: SearchOptions, names: Sequence[str]) -> None:
         from compose.device import check_device
 
         check_device(options.device)
+    if options.dtype != "float32":
+        from compose.device import scoring_dtype
+
+        scoring_dtype(options.dtype, options.device)
     if options.chunk_tokens is not None and options.chunk_tokens < 1:
         raise SearchError(f"{options.chunk_tokens} tokens per forward", remedy="--chunk-tokens 1024")
+
+
+def _check_used(options: SearchOptions, *, guarded: bool) -> None:
+    """Refuse options that this search would not look at."""
+    if options.guard_tolerance and not guarded:
+        raise SearchError(
+            "--guard-tolerance is for a guard set, and there is none", remedy="--guard FILE, or leave it out"
+        )
+    if options.max_new_tokens is not None and options.objective in NOTHING_WRITTEN:
+        raise SearchError(
+            f"--max-new-tokens is for written answers, and the objective {options.objective} writes none",
+            remedy="--objective exact_match or another metric of texts, or leave it out",
+        )
+    if options.workers > 1 and options.optimizer in (FIT, ADAM):
+        raise SearchError(
+            f"--workers is for nevergrad's optimizers, {options.optimizer} decides itself what is scored at once",
+            remedy=f"--optimizer {SEVERAL_WORKERS}, or leave --workers out",
+        )
 
 
 def _settled(options: SearchOptions) -> SearchOptions:

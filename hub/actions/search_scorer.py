@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from compose.objective import DEFAULT_L1, LORAHUB_OBJECTIVE, default_objective
@@ -12,7 +11,6 @@ from compose.trials import SearchResult
 from hub.actions.search_objective import objective_of
 from hub.actions.search_on_ray import RaySetup, scorer_in_actors
 from hub.actions.search_plan import SearchOptions, SearchPlan
-from hub.errors import UnknownBase
 from hub.read_parts import read_parts
 
 
@@ -24,21 +22,13 @@ def scorer_of(plan: SearchPlan, ray: RaySetup | None = None, held: ExitStack | N
 def _scorer(plan: SearchPlan) -> Any:
     from compose.scoring.loading import load_base, make_scorer
 
-    base = load_base(_base_folder(plan), dtype=plan.options.dtype, device=plan.options.device)
+    base = load_base(plan.base.files(), dtype=plan.options.dtype, device=plan.options.device)
     make = partial(make_scorer, base, **_mixing(plan))
     return objective_of(plan, make, kind=base.kind, tokenizer=base.tokenizer)
 
 
 def _scorer_on_ray(plan: SearchPlan, ray: RaySetup, held: ExitStack) -> Any:
-    return scorer_in_actors(plan, _base_folder(plan), ray, held, _mixing(plan))
-
-
-def _base_folder(plan: SearchPlan) -> Path:
-    if plan.base.directory is None:
-        raise UnknownBase(
-            f"the files of the base model {plan.base.name} are not on this machine", remedy="--base FOLDER"
-        )
-    return plan.base.directory
+    return scorer_in_actors(plan, plan.base.files(), ray, held, _mixing(plan))
 
 
 def _mixing(plan: SearchPlan) -> dict[str, Any]:
@@ -46,7 +36,7 @@ def _mixing(plan: SearchPlan) -> dict[str, Any]:
     from compose.base_weights import BaseWeights
 
     return {
-        "adapters": read_parts(plan.parts, BaseWeights(_base_folder(plan))),
+        "adapters": read_parts(plan.parts, BaseWeights(plan.base.files())),
         "method": plan.options.merge_method(),
         "params": plan.options.merge_params(),
         "methods": plan.options.method_space(),

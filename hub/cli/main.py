@@ -1,4 +1,7 @@
-"""The `mixhub` command. Commands translate; they never catch domain errors: `run` does, once, for all of them."""
+"""The `mixhub` command: exit codes and errors. Commands translate; they never catch domain errors: this does, once.
+
+What the commands need is imported by `run`, not by this file: a Ctrl-C may come while it is.
+"""
 
 from __future__ import annotations
 
@@ -6,84 +9,14 @@ import json
 import logging
 import os
 import sys
-from importlib.metadata import version
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
-from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError
-
-from compose.errors import BadExamples, BadMethod, BadWeights, ComposeError, SearchError
-from hub.cli import (
-    accounts,
-    adapters,
-    aliases,
-    bases,
-    bench,
-    compose,
-    database,
-    demo,
-    export,
-    report,
-    reproduce,
-    search,
-    serve,
-    target,
-    verify,
-)
-from hub.cli.output import escape
-from hub.errors import HubError, UsageError
-from storage.errors import InvalidName, StorageError
+if TYPE_CHECKING:
+    from compose.errors import ComposeError
+    from hub.errors import HubError
+    from storage.errors import StorageError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-_USAGE_ERRORS = (UsageError, InvalidName, BadWeights, BadMethod, BadExamples, SearchError)
-
-app = typer.Typer(
-    name="mixhub",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="A hub for LoRA adapters that also mixes them: publish, compose, search weights without gradients, export.",
-)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"mixhub {version('mixhub')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-    url: Annotated[
-        str, typer.Option(metavar="URL", help="Act on this server instead of the home; default: MIXHUB_URL.")
-    ] = "",
-) -> None:
-    """Global options come before the command."""
-    target.choose(url)
-
-
-for module in (
-    adapters,
-    compose,
-    search,
-    report,
-    verify,
-    bench,
-    export,
-    aliases,
-    bases,
-    database,
-    serve,
-    accounts,
-    demo,
-    reproduce,
-):
-    module.register(app)
 
 
 def run() -> None:
@@ -92,8 +25,22 @@ def run() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a Ray that --ray starts reports to nobody
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that nobody asked for
     try:
+        _run_commands()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(INTERRUPTED)
+
+
+def _run_commands() -> None:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from compose.errors import BadExamples, BadMethod, BadWeights, ComposeError, SearchError
+    from hub.errors import HubError, UsageError
+    from storage.errors import InvalidName, StorageError
+
+    try:
         _run_app()
-    except _USAGE_ERRORS as error:
+    except (UsageError, InvalidName, BadWeights, BadMethod, BadExamples, SearchError) as error:
         _report(error)
         sys.exit(USAGE)
     except (HubError, ComposeError, StorageError) as error:
@@ -103,13 +50,16 @@ def run() -> None:
         what = "the database failed" if isinstance(error, SQLAlchemyError) else "failed"
         _report(HubError(f"{what}: {getattr(error, 'orig', None) or error}"))
         sys.exit(FAILED)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(INTERRUPTED)
 
 
 def _run_app() -> None:
     """Typer prints its own usage errors for people; with --json they are documents as all others are."""
+    import typer
+
+    from hub.cli.commands import app_for
+    from hub.errors import UsageError
+
+    app = app_for(_command())
     if "--json" not in sys.argv:
         app()
     try:
@@ -124,6 +74,10 @@ def _report(error: HubError | ComposeError | StorageError) -> None:
         document = {"error": type(error).__name__, "message": error.message, "remedy": remedy}
         sys.stderr.write(json.dumps(document, ensure_ascii=False) + "\n")
         return
+    from rich.console import Console
+
+    from hub.cli.output import escape
+
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[red]error:[/] {escape(error.message)}")
     console.print(f"  [dim]try:[/] {escape(remedy)}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
-from hub.client import Hub
 from hub.errors import UsageError
 from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub.client import Hub
 
 _url: ContextVar[str] = ContextVar("url", default="")
 
@@ -24,6 +27,8 @@ def settings() -> Settings:
 
 def open_hub() -> Hub:
     """The home or the server, for commands that work on both."""
+    from hub.client import Hub  # half a second, which a command line that is wrong need not wait for
+
     return Hub(settings=settings())
 
 

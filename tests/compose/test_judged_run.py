@@ -257,6 +257,16 @@ def test_settings_that_cannot_work_are_refused(options: dict[str, Any], said: st
     assert world.evaluations == 0
 
 
+@pytest.mark.parametrize("method", ["svd", "ties", "peft-linear"])
+def test_gradients_of_a_method_that_has_none_are_refused_before_anything_is_scored(method: str) -> None:
+    world = World.drawn([1.0, 0.5])
+    world.method = method
+    with pytest.raises(SearchError, match=f"mixes by the method {method} do not have") as caught:
+        found(world, optimizer="adam")
+    assert "--optimizer fit" in caught.value.remedy and "--method exact or lorahub" in caught.value.remedy
+    assert world.evaluations == 0
+
+
 def test_the_mean_of_several_searches_needs_a_method_that_is_linear() -> None:
     world = World.drawn([1.0, 0.5])
     world.method = "lorahub"

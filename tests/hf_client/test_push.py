@@ -64,8 +64,8 @@ def test_the_hub_of_hf_endpoint_is_the_default_and_a_second_push_is_a_second_com
     environment = {**os.environ, "HF_ENDPOINT": live.url, "HF_TOKEN": ann.token, "HF_HOME": str(tmp_path / "other")}
     environment |= {"MIXHUB_HOME": str(home_folder), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     repo = f"{ann.name}/twice"
-    script = "import sys; from hub.cli.main import app; [app(['export', a, '--push', sys.argv[1], '--json'], "
-    script += "standalone_mode=False) for a in ('team/mix', 'team/a')]"
+    script = "import sys; from hub.cli.commands import app_for; [app_for()(['export', a, '--push', "
+    script += "sys.argv[1], '--json'], standalone_mode=False) for a in ('team/mix', 'team/a')]"
     done = subprocess.run(
         [sys.executable, "-c", script, repo], env=environment, capture_output=True, text=True, timeout=180
     )

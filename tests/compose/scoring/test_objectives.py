@@ -130,13 +130,39 @@ def test_a_function_of_one_s_own_is_an_objective(module_of: Callable[[str], str]
     np.testing.assert_allclose(scorer.example_losses(np.zeros((1, 1))), [[0.0, 0.75]])
 
 
-@pytest.mark.parametrize("returned", ["[1.0]", "[2.0, 0.0]", "[float('nan'), 0.0]"])
+@pytest.mark.parametrize(
+    "returned", ["[1.0]", "[2.0, 0.0]", "[float('nan'), 0.0]", "'ab'", "['a', 'b']", "None", "[[1.0], [1.0, 0.0]]"]
+)
 def test_a_function_that_returns_something_else_is_named(module_of: Callable[[str], str], returned: str) -> None:
     module = module_of(f"def bad(predictions, examples):\n    return {returned}\n")
     rows = Examples((Example("x", "y"), Example("z", "y")))
     scorer = objective_scorer(f"{module}:bad", lambda **_: Writes("", "abc"), examples=rows, kind="causal")
     with pytest.raises(SearchError, match="my_objectives:bad gave"):
         scorer.example_losses(np.zeros((1, 1)))
+
+
+def test_a_function_that_raises_is_named_with_what_it_was_given_and_the_cause(module_of: Callable[[str], str]) -> None:
+    module = module_of("def bad(predictions, examples):\n    return 1 / 0\n")
+    rows = Examples((Example("x", "y"), Example("z", "y")))
+    scorer = objective_scorer(f"{module}:bad", lambda **_: Writes("", "abc"), examples=rows, kind="causal")
+    with pytest.raises(SearchError, match=r"my_objectives:bad failed for 2 predictions.*ZeroDivisionError") as caught:
+        scorer.example_losses(np.zeros((1, 1)))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError) and "(predictions, examples)" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("def bad(predictions): ...", r"cannot be called with \(predictions, examples\): it takes \(predictions\)"),
+        ("def bad(predictions, examples, *, more): ...", r"cannot be called.*more"),
+        ("1 / 0", "cannot load the objective my_objectives:bad: ZeroDivisionError"),
+    ],
+)
+def test_a_function_that_cannot_be_called_is_refused_before_anything_is_loaded(
+    module_of: Callable[[str], str], source: str, words: str
+) -> None:
+    with pytest.raises(SearchError, match=words):
+        check_objective(f"{module_of(source)}:bad")
 
 
 @pytest.mark.parametrize(

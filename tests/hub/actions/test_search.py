@@ -285,7 +285,12 @@ def test_a_search_does_not_depend_on_how_the_adapters_are_written(home: Home, fe
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"device": "nonsense"}, BaseModelError, "nonsense"),
+        ({"device": "nonsense"}, SearchError, "nonsense"),
+        ({"dtype": "int3"}, SearchError, "no dtype 'int3'"),
+        ({"guard_tolerance": 0.1}, SearchError, "--guard-tolerance is for a guard set"),
+        ({"max_new_tokens": 5}, SearchError, "the objective loss writes none"),
+        ({"workers": 4, "optimizer": None, "method": "exact", "gate": True}, SearchError, "fit decides itself"),
+        ({"workers": 4, "optimizer": "adam"}, SearchError, "adam decides itself"),
         ({"device": "cuda:99"}, BaseModelError, "cuda:99"),
         ({"optimizer": "Cobila"}, SearchError, "Cobyla"),
         ({"optimizer": "Cobyla", "workers": 2}, SearchError, "one point"),

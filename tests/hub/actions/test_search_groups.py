@@ -191,6 +191,7 @@ def test_the_report_of_a_mix_whose_groups_cancel_shows_them(home: Home, few_shot
     [
         ({"groups": "attn,mlp"}, "no adapted module belongs to the group 'mlp'"),
         ({"groups": "layers:3"}, "2 layers in 2 stacks(.|\n)*layers:2"),
+        ({"groups": "layers:99", "optimizer": "fit", "budget": 20}, "2 layers in 2 stacks(.|\n)*layers:2"),
         ({"groups": "depth"}, "no group of modules 'depth'"),
         ({"optimizer": "fit", "budget": 20}, "for 2 groups of 3 adapters(.|\n)*--budget 25"),
         ({"optimizer": None, "preset": "lorahub"}, "has no groups"),

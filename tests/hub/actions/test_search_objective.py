@@ -13,7 +13,7 @@ import datasets
 import pytest
 import yaml
 
-from compose.errors import SearchError
+from compose.errors import BadExamples, ComposeError, SearchError
 from compose.examples import Example, Examples, examples_of
 from compose.trials import Progress
 from hub.actions.compose import MixOptions, mix, pin_parts
@@ -207,3 +207,25 @@ def test_the_command_line_takes_a_function_of_this_folder_and_a_guard(
     assert data["objective_name"] == "mine:empty" and data["tradeoffs"][0]["guard"] is not None
     refused = mixhub("search", *NAMES, "--examples", rows, "--objective", "mine:nothing")
     assert refused.code != 0 and "cannot load the objective mine:nothing" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"objective": "acc"}, BadExamples, "example 1 names no choices"),
+        ({"labels": LABELS}, BadExamples, "generates text, so labels are not used"),
+        ({"chat_template": "model"}, BadExamples, "has no chat template"),
+        ({"objective": "exact_match", "optimizer": "adam"}, SearchError, "which the objective exact_match cannot give"),
+        ({"guard": ROWS, "optimizer": "adam"}, SearchError, "which a guard set cannot give"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_scored_on_this_base_is_refused_before_the_search_is_stored(
+    home: Home, adapters: Callable[..., None], contents: Callable[[], dict[str, object]],
+    options: dict[str, Any], kind: type[ComposeError], said: str,
+) -> None:  # fmt: skip
+    adapters()
+    before = contents()
+    with pytest.raises(kind, match=said) as caught:
+        searched(home, ROWS, **options)
+    assert caught.value.remedy and contents() == before

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from compose import device
-from compose.errors import BaseModelError
+from compose.errors import SearchError
 
 Write = Callable[..., Path]
 Run = Callable[..., Any]
@@ -61,7 +61,7 @@ def test_auto_is_settled_before_the_search_is_stored(
 @pytest.mark.usefixtures("two")
 def test_unknown_formats_and_chunks_are_refused(mixhub: Run, few_shot: Path) -> None:
     ran = mixhub("search", "team/a", "--examples", few_shot, "--dtype", "int3")
-    assert ran.code != 0 and "there is no dtype 'int3'" in ran.err and "float32" in ran.err
+    assert ran.code == 2 and "there is no dtype 'int3'" in ran.err and "float32" in ran.err
     assert mixhub("bench", "team/a", "--examples", few_shot, "--chunk-tokens", "0").code == 2
 
 
@@ -72,5 +72,5 @@ def test_auto_is_bfloat16_where_the_device_computes_in_it(
     monkeypatch.setattr(device, "has_bfloat16", lambda _device: has)
     assert device.scoring_dtype("auto", "cpu") == expected
     assert device.scoring_dtype("bfloat16", "cpu") == "bfloat16"
-    with pytest.raises(BaseModelError, match="no dtype"):
+    with pytest.raises(SearchError, match="no dtype"):
         device.scoring_dtype("float8", "cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -31,9 +32,28 @@ def test_the_version_is_that_of_the_package(mixhub: Run) -> None:
     assert mixhub("--version").out == f"mixhub {project['version']}\n"
 
 
-def test_help_lists_the_commands_of_the_issue(mixhub: Run) -> None:
-    from hub.cli.main import app
+def test_ctrl_c_while_the_commands_are_imported_is_an_interruption_too(
+    mixhub: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pressed:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "hub.cli.commands":
+                raise KeyboardInterrupt
 
+    monkeypatch.delitem(sys.modules, "hub.cli.commands", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Pressed(), *sys.meta_path])
+    ran = mixhub("ls")
+    assert (ran.code, ran.out, ran.err) == (130, "", "interrupted\n")
+
+
+def test_help_lists_the_commands_of_the_issue(mixhub: Run) -> None:
+    from hub.cli.commands import COMMANDS, app_for
+
+    for module, held in COMMANDS.items():
+        own = app_for(held[-1])
+        found = [c.name or c.callback.__name__ for c in own.registered_commands if c.callback]
+        assert (*found, *[g.name for g in own.registered_groups]) == held, module
+    app = app_for()
     names = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
     groups = {g.name for g in app.registered_groups}
     later = {"base", "demo", "serve", "login", "user", "org", "token", "protect", "verify", "report", "reproduce"}
@@ -150,7 +170,7 @@ def test_without_json_data_is_on_stdout_and_words_are_on_stderr(
         (["search", "--resume", "0123456789ab", "--allow-unbound"], 2, "--allow-unbound"),
         (["search", "--resume", "0123456789ab", "team/a"], 2, "adapters"),
         (["search", "team/a", "--examples", "x", "--finish"], 2, "--resume ID --finish"),
-        (["search", "team/a", "--examples", "x", "--device", "nonsense"], 1, "--device cpu"),
+        (["search", "team/a", "--examples", "x", "--device", "nonsense"], 2, "--device cpu"),
         (["search", "team/a", "--examples", "x", "--budget", "2"], 2, "--budget 3"),
         (["promote", "team/a@v1", "main"], 2, "main"),
         (["rollback", "team/a", "prod"], 1, "prod"),

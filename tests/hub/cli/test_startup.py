@@ -1,4 +1,4 @@
-"""What `mixhub serve` loads before it answers: ready soon, because nothing heavy is imported."""
+"""What `mixhub serve` loads before it answers, and what the default search does: nothing heavy that is not used."""
 
 from __future__ import annotations
 
@@ -51,3 +51,29 @@ def test_a_server_on_a_home_that_is_set_up_answers_without_having_loaded_anythin
     imported = set(re.findall(r"^import time:.*\|\s+(\w+)", listed.read_text(), re.MULTILINE))
     assert {"fastapi", "uvicorn", "sqlalchemy"} <= imported
     assert imported & HEAVY == set()
+
+
+FITTED = """
+import sys
+import numpy as np
+from compose import search
+
+class Scorer:
+    adapter_names, token_counts, method, method_params = ("a", "b"), np.ones(8, dtype=int), "exact", {}
+
+    def example_losses(self, weights):
+        return (1 - weights @ np.eye(2, 8)) ** 2 + 0.1
+
+print(search(["a", "b"], Scorer(), budget=24).optimizer)
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_the_default_search_does_not_load_nevergrad_nor_what_nevergrad_loads() -> None:
+    ran = subprocess.run([sys.executable, "-c", FITTED], capture_output=True, text=True, check=True)
+    optimizer, loaded = ran.stdout.splitlines()
+    assert optimizer == "fit"
+    assert (
+        set(loaded.split()) & {"nevergrad", "bayes_opt", "cma", "pandas", "torch", "transformers", "sqlalchemy"}
+        == set()
+    )
