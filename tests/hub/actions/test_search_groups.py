@@ -158,7 +158,7 @@ def test_a_coarser_search_is_decided_in_float32(home: Home, few_shot: Path) -> N
 def test_the_command_line_shows_a_table_of_adapters_and_groups(mixhub: Mixhub, few_shot: Path, tmp_path: Path) -> None:
     words = (
         "search", *NAMES, "--examples", few_shot, "--budget", 24, "--optimizer", "Cobyla",
-        "--groups", "encoder.*,other", "--as", "team/new", "--report", tmp_path / "page.html",
+        "--groups", "encoder.*,other", "--no-gate", "--as", "team/new", "--report", tmp_path / "page.html",
     )  # fmt: skip
     shown = mixhub(*words)
     assert shown.code == 0, shown.err
