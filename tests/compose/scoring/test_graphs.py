@@ -308,3 +308,37 @@ def test_on_a_gpu_a_capture_replays_with_what_its_buffer_holds() -> None:
         [found] = graphs.run("key", rows, lambda given: [layer(given).sum(1)], standing=0)
         torch.testing.assert_close(found, layer(rows.to(device)).sum(1))
     assert len(graphs) == 1
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_graphs_are_made_again_after_they_were_dropped() -> None:
+    """A memory pool ends with the last graph in it, and torch refuses to go on with it."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    layer = nn.Linear(8, 8, device=device).requires_grad_(False)
+    graphs = ForwardGraphs(CudaCapture(device), device=device, most=1)
+    for key in ("one", "one", "one", "other", "other", "one", "one"):  # the other one drops the one
+        [found] = graphs.run(key, torch.ones(3, 8), lambda given: [layer(given).sum(1)], standing=0)
+        torch.testing.assert_close(found, layer(torch.ones(3, 8, device=device)).sum(1))
+    graphs.clear()
+    torch.cuda.empty_cache()
+    for _ in range(3):
+        graphs.run("one", torch.ones(3, 8), lambda given: [layer(given).sum(1)], standing=0)
+    assert len(graphs) == 1 and not graphs.failed
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_capture_that_fails_leaves_nothing_behind() -> None:
+    device = torch.device("cuda", torch.cuda.current_device())
+    graphs = ForwardGraphs(CudaCapture(device), device=device)
+    stream = torch.cuda.current_stream(device)
+
+    def asking(rows: Tensor) -> list[Tensor]:
+        return [rows.sum(1) * float(rows.sum())]
+
+    first = graphs.run("key", torch.ones(2, 4), asking, standing=0)
+    with pytest.warns(UserWarning, match="without CUDA graphs"):
+        second = graphs.run("key", torch.ones(2, 4), asking, standing=0)
+    torch.cuda.empty_cache()
+    third = graphs.run("key", torch.ones(2, 4), asking, standing=0)
+    assert torch.cuda.current_stream(device) == stream and graphs.failed
+    assert first[0].tolist() == second[0].tolist() == third[0].tolist() == [32.0, 32.0]
