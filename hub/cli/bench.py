@@ -27,7 +27,7 @@ def bench(
     base: Annotated[str, typer.Option(help="The base model: a folder, an address or a name.")] = "",
     population: Annotated[int, typer.Option(min=1, help="Candidates scored at once.")] = 16,
     repeats: Annotated[int, typer.Option(min=1, help="How often each chunk size is timed.")] = 3,
-    method: MethodOption = "lorahub",
+    method: MethodOption = search_plan.DEFAULT_METHOD,
     param: ParamOption = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     dtype: Annotated[
@@ -61,8 +61,10 @@ def bench(
         )
         found = run_bench(plan, population=population, repeats=repeats)
     split = ", ".join(f"{name} {share:.0%}" for name, share in found.split.items())
+    chosen = {"method": plan.options.merge_method(), "adapters": len(plan.parts)}
     rate = f"{found.flop_per_second / 1e9:.1f} of {found.matmul_rate / 1e9:.1f} GFLOP/s"
     facts = {
+        "mixed": f"{chosen['adapters']} adapters by {chosen['method']}",
         "candidates per second": f"{found.candidates_per_second:.3g} (population {population}, {plan.options.dtype})",
         "a step": split,
         "matrix products": f"{found.share_of_matmul_rate:.0%} of this machine's rate ({rate})",
@@ -71,5 +73,8 @@ def bench(
     }
     speeds = [(str(size), f"{speed:.3g}") for size, speed in found.by_chunk.items()]
     right = ("tokens per forward", "candidates per second")
-    document = {**asdict(found), "dtype": plan.options.dtype, "share_of_matmul_rate": found.share_of_matmul_rate}
+    document = {
+        **chosen, **asdict(found),
+        "dtype": plan.options.dtype, "share_of_matmul_rate": found.share_of_matmul_rate,
+    }  # fmt: skip
     out.result(document, facts_lines(facts), "", table("", right, speeds, right=right))

@@ -10,6 +10,7 @@ import pytest
 
 from compose import device
 from compose.errors import BaseModelError
+from hub.actions import search_plan
 
 Write = Callable[..., Path]
 Run = Callable[..., Any]
@@ -27,6 +28,7 @@ def test_bench_says_how_fast_mixes_are_scored_and_which_chunk_is_best(mixhub: Ru
     command = ("bench", "team/a", "team/b", "--examples", few_shot, "--population", "3", "--repeats", "1")
     found = mixhub(*command, "--json").json
     assert found["candidates_per_second"] == max(found["by_chunk"].values()) > 0
+    assert (found["method"], found["adapters"]) == (search_plan.DEFAULT_METHOD, 2)
     assert str(found["best_chunk"]) in found["by_chunk"]
     assert sum(found["split"].values()) == pytest.approx(1)
     assert set(found["split"]) == {"merge", "forward", "output layer", "rest"}
@@ -34,7 +36,7 @@ def test_bench_says_how_fast_mixes_are_scored_and_which_chunk_is_best(mixhub: Ru
     assert found["flop_per_candidate"] > 0 and found["flop_per_second"] < found["matmul_rate"]
     assert found["memory_bytes"] > 1 << 20
     text = mixhub(*command, "--chunk-tokens", "64").out
-    assert "candidates per second" in text and "--chunk-tokens 64" in text
+    assert "2 adapters by exact" in text and "candidates per second" in text and "--chunk-tokens 64" in text
 
 
 @pytest.mark.usefixtures("two")
