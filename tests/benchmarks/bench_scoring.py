@@ -5,17 +5,18 @@
 
 The reference loop is written down in `scoring_speed/reference.py`, the floor in `scoring_speed/floor.py`, the models in
 `scoring_speed/shapes.py`: random weights in published shapes, 20 adapters of rank 16 on q and v, 5 examples. Ours is
-`scorer.example_losses` of 1 to 64 weight rows, mixed as that loop mixes (lorahub with the fold lorahub-compat), which is
-not what `mixhub search` does by default: its `exact`, whose products are wider, is timed beside it (`exact_...`). Before anything is timed the losses of both are compared: in float64
-with weights of up to 0.3, as a random model at full weights is chaotic (for causal models up to 1e-6, as transformers
-rounds their logits to float32 before its own loss).
+`scorer.example_losses` of 1 to 64 weight rows, mixed as that loop mixes (lorahub with the fold lorahub-compat), which
+is not what `mixhub search` does by default: its `exact`, whose products are wider, is timed beside it (`exact_...`).
+Before anything is timed the losses of both are compared: in float64 with weights of up to 0.3, as a random model at
+full weights is chaotic (for causal models up to 1e-6, as transformers rounds their logits to float32 before its own
+loss).
 
 On a CPU times are process CPU seconds with one torch thread; on a GPU wall-clock seconds until the device is idle.
-Ratios (`..._x`) are the reference's median over ours at a population of 16 (`exact_1_x`: of one candidate); `floor_...` is our median over the floor
-that was measured between the same rounds. On a GPU there are larger shapes too, for which a whole search of 40
-evaluations, loading included, is timed against the reference's (`search_x`), and `..._rate_share` is the FLOP of a
-candidate over our time in bfloat16, as a share of what one large product reaches. `--json` holds all by name, on a GPU
-with `gpu_` before; null with a reason in `reasons` where this machine cannot say.
+Ratios (`..._x`) are the reference's median over ours at a population of 16 (`exact_1_x`: of one candidate); `floor_...`
+is our median over the floor that was measured between the same rounds. On a GPU there are larger shapes too, for which
+a whole search of 40 evaluations, loading included, is timed against the reference's (`search_x`), and `..._rate_share`
+is the FLOP of a candidate over our time in bfloat16, as a share of what one large product reaches. `--json` holds all
+by name, on a GPU with `gpu_` before; null with a reason in `reasons` where this machine cannot say.
 """
 
 from __future__ import annotations
