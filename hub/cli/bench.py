@@ -24,6 +24,12 @@ def bench(
     *,
     examples: Annotated[Path, typer.Option(help='Few-shot examples: JSONL of {"input", "output"}.')],
     labels: Annotated[Path | None, typer.Option(help="Label matching: JSON file, label to text.")] = None,
+    template: Annotated[
+        str, typer.Option(metavar="TEXT|none", help="Around every {input}; default: the adapters' usage contract.")
+    ] = "",
+    chat_template: Annotated[
+        str, typer.Option(metavar="FILE|model|none", help="Jinja; default: the adapters' usage contract.")
+    ] = "",
     base: Annotated[str, typer.Option(help="The base model: a folder, an address or a name.")] = "",
     population: Annotated[int, typer.Option(min=1, help="Candidates scored at once.")] = 16,
     repeats: Annotated[int, typer.Option(min=1, help="How often each chunk size is timed.")] = 3,
@@ -49,6 +55,8 @@ def bench(
             labels=labels,
             base=base,
             allow_unbound=allow_unbound,
+            template=template,
+            chat_template=chat_template,
             options=search_plan.SearchOptions(
                 budget=len(adapters) + 2,
                 method=method,

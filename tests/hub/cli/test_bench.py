@@ -40,6 +40,18 @@ def test_bench_says_how_fast_mixes_are_scored_and_which_chunk_is_best(mixhub: Ru
 
 
 @pytest.mark.usefixtures("two")
+def test_bench_measures_the_rows_that_a_search_would_score(mixhub: Run, few_shot: Path, tmp_path: Path) -> None:
+    command = ("bench", "team/a", "--examples", few_shot, "--population", "1", "--repeats", "1", "--chunk-tokens", "64")
+    plain = mixhub(*command, "--json").json
+    templated = mixhub(*command, "--template", "say it the other way round: {input}", "--json").json
+    assert templated["flop_per_candidate"] > 1.5 * plain["flop_per_candidate"], "the longer prompts are scored"
+    labels = tmp_path / "labels.json"
+    labels.write_text('{"x": "a text", "y": "another"}')
+    ran = mixhub(*command, "--labels", labels)
+    assert ran.code != 0 and "labels are not used" in ran.err and "--labels" in ran.err, "as a search refuses them"
+
+
+@pytest.mark.usefixtures("two")
 def test_a_search_in_bfloat16_is_decided_in_float32(mixhub: Run, few_shot: Path) -> None:
     command = ("search", "team/a", "team/b", "--examples", few_shot, "--budget", "6", "--json")
     coarse, fine = mixhub(*command, "--dtype", "bfloat16", "--chunk-tokens", "64").json, mixhub(*command).json
