@@ -19,7 +19,7 @@ from compose.search import search as search_weights
 from compose.trials import Progress, SearchResult, Trial, rows_of
 from hub.actions.compose import Composed, MixOptions, PinnedPart, mix
 from hub.actions.search_objective import tradeoffs_of
-from hub.actions.search_on_ray import RaySetup
+from hub.actions.search_on_ray import RaySetup, check_in_actors
 from hub.actions.search_plan import SearchPlan, begin
 from hub.actions.search_scorer import decided_in_float32, scorer_of
 from hub.address import Address
@@ -109,6 +109,8 @@ def run(
     `mixer` makes the mix and publishes it.
     """
     began = time.perf_counter()
+    if ray is not None:
+        check_in_actors(plan.options)  # also of a search that began without
     row = begin(home, plan)
     recorder = _Recorder(home, row, on_batch, stop)
     held = ExitStack()

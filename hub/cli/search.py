@@ -230,6 +230,7 @@ def search(
                     chunk_tokens=chunk_tokens,
                 ),
                 names=names,
+                in_actors=bool(ray),
             )
             if selected:
                 plan = replace(plan, preselection=selected.as_dict())
