@@ -5,6 +5,7 @@ The base model must lie at the same path on every node, and the nodes must have 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -26,10 +27,12 @@ ACTOR_DEVICES = ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class RaySetup:
-    """How a search is run, not what it asks: never stored with it. `actors` None: one per GPU or CPU slot."""
+    """How a search is run, not what it asks: never stored with it. `actors` None: one per GPU or CPU slot. `warn` is
+    told what happens on the way."""
 
     address: str
     actors: int | None = None
+    warn: Callable[[str], None] = lambda _words: None
 
 
 def check_in_actors(options: SearchOptions) -> None:
@@ -70,6 +73,7 @@ def scorer_in_actors(
         RayScorers(
             partial(load_maker, directory, plan.options.dtype, plan.options.device, settings), actors=ray.actors,
             gpus=plan.options.device != "cpu", threads=torch.get_num_threads(),
+            warn=ray.warn,
         )
     )  # fmt: skip
     return objective_of(plan, actors.make_scorer, kind=kind, tokenizer=tokenizer)

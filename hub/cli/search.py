@@ -166,6 +166,10 @@ def search(
     if ":" in objective or resume:
         sys.path.insert(0, str(Path.cwd()))  # a function in the user's own file, as `python -m` finds it
     check_report_file(report_file)
+    if ray_actors and not ray:
+        raise UsageError(
+            f"--ray-actors {ray_actors} is for a search in Ray actors", remedy="add --ray, or leave it out"
+        )
     with open_hub() as hub, Interrupts() as interrupts:
         if finish and not resume:
             raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
@@ -235,11 +239,10 @@ def search(
             if selected:
                 plan = replace(plan, preselection=selected.as_dict())
         interrupts.check()
-        setup = RaySetup(ray, ray_actors) if ray else None
         done = (
             search_action.finish(hub.workshop, plan, mixer=hub.mixer)
             if finish
-            else carry_out(out, hub, plan, interrupts, setup)
+            else carry_out(out, hub, plan, interrupts, RaySetup(ray, ray_actors, out.warn) if ray else None)
         )
         if done is not None and report_file is not None:
             write_report(out, hub.workshop, done.uuid, report_file)
