@@ -52,7 +52,7 @@ def test_bench_measures_the_rows_that_a_search_would_score(mixhub: Run, few_shot
 
 
 @pytest.mark.usefixtures("two")
-def test_a_search_in_bfloat16_is_decided_in_float32(mixhub: Run, few_shot: Path) -> None:
+def test_a_search_in_bfloat16_shows_losses_in_float32(mixhub: Run, few_shot: Path) -> None:
     command = ("search", "team/a", "team/b", "--examples", few_shot, "--budget", "6", "--json")
     coarse, fine = mixhub(*command, "--dtype", "bfloat16", "--chunk-tokens", "64").json, mixhub(*command).json
     assert any("Searched in bfloat16" in note for note in coarse["notes"])
