@@ -260,9 +260,10 @@ def _count(resources: Mapping[str, float], wanted: int | None, *, gpus: bool, th
     """How many actors; `SearchError` when the whole cluster has no room for them: they would be waited for forever."""
     room = int(resources.get("GPU", 0)) if gpus else int(resources.get("CPU", 0)) // threads
     if room < (wanted or 1):
+        instead = "--device cpu, or a cluster whose nodes have GPUs" if gpus else "search without --ray"
         each = "a GPU each" if gpus else f"{threads} CPU{'s' if threads > 1 else ''} each"
         raise SearchError(
             f"this Ray cluster has room for {room} actors with {each}, not for {wanted or 1}",
-            remedy="--ray-actors with fewer" if room else "search without --ray",
+            remedy="--ray-actors with fewer" if room else instead,
         )
     return wanted or room
