@@ -1,5 +1,7 @@
-"""A search in a coarse number format ends in float32: its best trials and its baselines are scored again, and chosen
-among by what they are then. How far the two formats agree on the ranking is measured on the way and said.
+"""A search in a coarse number format ends in float32: its best trials and its baselines are scored again. Without
+held-out estimates they are chosen among by what they are then; what such estimates chose, in the coarse format, stays,
+as in the default search, since they are of fits without some of the examples and not of points. How far the two formats
+agree on the ranking is measured on the way and said.
 """
 
 from __future__ import annotations
@@ -27,11 +29,12 @@ Floats = NDArray[np.float64]
 def rescored(
     result: SearchResult, scorer: Scorer, objective: Objective, *, coarse: str, methods: MethodSpace | None = None
 ) -> SearchResult:
-    """`result` of a search (over `methods`) whose losses are of the format `coarse`, decided by those of `scorer`.
+    """`result` of a search (over `methods`) whose losses are of the format `coarse`, with those of `scorer`.
 
-    Its trials stay as they were scored; losses and objectives of the choice and of the baselines are `scorer`'s. The
-    choice is never worse than a baseline. Where held-out examples decided (`gate`), and with the lorahub preset, which
-    has no baselines, the choice stays; but for a mix with a hopeful estimate, which was chosen by its losses.
+    Its trials stay as they were scored; losses and objectives of the choice and of the baselines are `scorer`'s. Where
+    held-out examples decided (`gate`, as in the default search), and with the lorahub preset, which has no baselines,
+    the choice stays. Elsewhere, and where the gate kept a mix with a hopeful estimate, which was chosen by its losses,
+    `scorer`'s losses decide, and the choice is never worse than a baseline.
     """
     if not result.trials:
         return result
@@ -48,10 +51,10 @@ def rescored(
     stays = baselines is None or (result.gate is not None and not result.gate.kept_is_hopeful)
     chosen = fine[_chosen(result).mix] if baselines is None or stays else _choice(list(fine.values()), baselines)
     agreement = spearman(np.array([trial.objective for trial in trials]), objectives)
-    decided = "" if stays else ", which decided"
+    use = f"for the losses that are shown; the choice is by those in {coarse}" if stays else "which decided"
     notes = (
-        f"Searched in {coarse}; the {len(fine)} best points were scored again in float32{decided}. The ranks of the "
-        f"two agree with {agreement:.2f} (Spearman; 1 is the same order). "
+        f"Searched in {coarse}; the {len(fine)} best points were scored again in float32, {use}. The ranks of "
+        f"the two agree with {agreement:.2f} (Spearman; 1 is the same order). "
         f"Losses on held-out examples and all intervals are in {coarse}, the few-shot losses in float32.",
     )
     return replace(

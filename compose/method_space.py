@@ -140,11 +140,6 @@ class MethodSpace:
         }
 
 
-def is_range(value: object) -> bool:
-    """Whether an option's value stands for all between two numbers."""
-    return isinstance(value, (list, tuple))
-
-
 def parse_given(methods: Sequence[str], texts: Mapping[str, str]) -> dict[str, object]:
     """Options as texts, from a command line: `density` -> `0.5` or `0.2:0.8`, typed as the methods want them."""
     found: dict[str, object] = {}

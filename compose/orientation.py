@@ -1,4 +1,4 @@
-"""From the delta of a module, always (out, in), to the layout of the base's weight, and back.
+"""The layouts of a base's weights, and each as a matrix (out, in), as the delta of a module always is.
 
 Linear (out, in) as it is; GPT-2's Conv1D (in, out) and embeddings (vocabulary, dim) are transposed; convolutions
 (out, in, *kernel) are flattened from the second dimension on. Conv1D is told by the model's type and the layer's name:
@@ -31,8 +31,3 @@ def weight_shape(shape: tuple[int, ...], *, transposed: bool) -> tuple[int, int]
 def as_matrix(weight: Tensor, *, transposed: bool) -> Tensor:
     """A weight as (out, in)."""
     return weight.T if transposed else weight.flatten(1)
-
-
-def as_weight(matrix: Tensor, shape: tuple[int, ...], *, transposed: bool) -> Tensor:
-    """A matrix (out, in) in the layout of a weight of this shape."""
-    return (matrix.T if transposed else matrix).reshape(shape)

@@ -6,6 +6,7 @@ reach a cluster and has its token can run code on it, so it belongs on a private
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,8 @@ from compose.errors import MissingExtra
 from hub.errors import HubError
 
 LOCAL = "local"
+ANSWER_SECONDS = 5
+"""For a cluster's port to take a connection. Ray itself would try for minutes, with log lines of its own."""
 
 
 def is_cluster(text: str) -> bool:
@@ -27,6 +30,7 @@ def connected(address: str) -> Iterator[None]:
     A process that is connected already keeps its connection. `HubError` when there is no cluster at the address or it
     refuses the token.
     """
+    _require_answer(address)
     try:
         import ray
     except ImportError as error:
@@ -48,3 +52,19 @@ def connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """`HubError` unless something listens at HOST:PORT; other words are for Ray to find."""
+    if ":" not in address:
+        return
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise HubError(f"--ray {address}: expected HOST:PORT", remedy="--ray 10.0.0.1:6379")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        raise HubError(
+            f"no Ray answers at {address}: {error}",
+            remedy=f"start it there (ray start --head --port={port}), or give --ray alone: on this machine",
+        ) from error

@@ -73,7 +73,6 @@ def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -
     check_device(device)
     if dtype not in DTYPES:
         raise BaseModelError(f"there is no dtype {dtype!r}", remedy=f"use one of: {', '.join(DTYPES)}")
-    spread: dict[str, Any] = {"device_map": AUTO} if device == AUTO else {}
     with _readable(directory):
         config = AutoConfig.from_pretrained(directory, **_LOCAL)
         kind = kind_of(config)
@@ -83,7 +82,7 @@ def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -
             dtype=DTYPES[dtype],
             use_safetensors=True,
             output_loading_info=True,
-            **spread,
+            **_placed(config, device),
             **_LOCAL,
         )
         tokenizer = AutoTokenizer.from_pretrained(directory, **_LOCAL)
@@ -93,7 +92,7 @@ def load_base(directory: Path, *, dtype: str = "float32", device: str = "cpu") -
             f"{directory}: {len(missing)} tensors of {type(model).__name__} are in no file, the first is {missing[0]}",
             remedy="get the whole model; a part of it would be random",
         )
-    if device != AUTO and not getattr(model, "is_quantized", False):  # those lie where they were loaded
+    if device != AUTO and not getattr(model, "is_quantized", False):  # those lie where they were loaded to
         model.to(device)
     model.eval().requires_grad_(False)
     return LoadedBase(model=model, tokenizer=tokenizer, kind=kind, name=directory.name, tf32=dtype == TF32)
@@ -123,6 +122,14 @@ def _readable(directory: Path) -> Iterator[None]:
                 remedy='pip install "mixhub[gpu]", or give the base in full precision',
             ) from error
         raise BaseModelError(f"cannot load the base model {directory}: {error}", remedy=remedy) from error
+
+
+def _placed(config: Any, device: str) -> dict[str, Any]:
+    """Where the weights are loaded to. Those in 8 or 4 bit cannot be moved afterwards, and would by default lie on the
+    first GPU; all others are moved."""
+    if device == AUTO:
+        return {"device_map": AUTO}
+    return {"device_map": {"": device}} if getattr(config, "quantization_config", None) else {}
 
 
 def kind_of(config: Any) -> Kind:

@@ -38,18 +38,25 @@ class RayScorers:
 
     actors    how many; by default one per GPU that Ray has (`gpus=True`), or per `threads` of its CPUs.
     threads   of torch in each CPU actor; those of this process, for the same numbers.
+    warn      is told, in words for a person, of each actor that is lost.
 
     A context manager: leaving it ends the actors.
     """
 
     def __init__(
-        self, load: Callable[[], MakeScorer], *, actors: int | None = None, gpus: bool = False, threads: int = 1
+        self,
+        load: Callable[[], MakeScorer],
+        *,
+        actors: int | None = None,
+        gpus: bool = False,
+        threads: int = 1,
+        warn: Callable[[str], None] = lambda _words: None,
     ) -> None:
         import ray
 
         self._ray: Any = ray
         self._load = ray.put(load)  # stored once, for all actors and those that replace them
-        self._threads = threads
+        self._threads, self._warn = threads, warn
         self._options = {"num_gpus": 1} if gpus else {"num_cpus": threads}
         self._class = ray.remote(_Actor)
         self.count = _count(ray.cluster_resources(), actors, gpus=gpus, threads=threads)
@@ -143,6 +150,7 @@ class RayScorers:
                 f"{self._lost} Ray actors were lost, one after the other; the last one: {error}",
                 remedy="look at `ray status` and the workers' memory, then go on with mixhub search --resume",
             ) from error
+        self._warn("a Ray actor was lost; its work is asked again, of another one")
         self._start()
 
 
@@ -252,9 +260,10 @@ def _count(resources: Mapping[str, float], wanted: int | None, *, gpus: bool, th
     """How many actors; `SearchError` when the whole cluster has no room for them: they would be waited for forever."""
     room = int(resources.get("GPU", 0)) if gpus else int(resources.get("CPU", 0)) // threads
     if room < (wanted or 1):
+        instead = "--device cpu, or a cluster whose nodes have GPUs" if gpus else "search without --ray"
         each = "a GPU each" if gpus else f"{threads} CPU{'s' if threads > 1 else ''} each"
         raise SearchError(
             f"this Ray cluster has room for {room} actors with {each}, not for {wanted or 1}",
-            remedy="--ray-actors with fewer" if room else "search without --ray",
+            remedy="--ray-actors with fewer" if room else instead,
         )
     return wanted or room

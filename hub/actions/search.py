@@ -19,7 +19,7 @@ from compose.search import search as search_weights
 from compose.trials import Progress, SearchResult, Trial, rows_of
 from hub.actions.compose import Composed, MixOptions, PinnedPart, mix
 from hub.actions.search_objective import rehearse, tradeoffs_of
-from hub.actions.search_on_ray import RaySetup
+from hub.actions.search_on_ray import RaySetup, check_in_actors
 from hub.actions.search_plan import SearchPlan, begin
 from hub.actions.search_scorer import decided_in_float32, scorer_of
 from hub.actions.seen_examples import by_adapter as seen_by_adapter
@@ -120,6 +120,8 @@ def run(
     `mixer` makes the mix and publishes it. What fails without the model too is an error before anything is stored.
     """
     began = time.perf_counter()
+    if ray is not None:
+        check_in_actors(plan.options)  # also of a search that began without
     if plan.uuid is None:
         rehearse(plan, in_actors=ray is not None)
     row = begin(home, plan)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hub.actions.search_plan import SearchPlan
 
 
+Kind = Literal["seq2seq", "causal", "encoder"]
 TASK_FILES = (".yaml", ".yml")
 
 
@@ -49,14 +50,14 @@ def read_source(
     return Source(Examples(rows.rows[:limit]), objective, max_new_tokens)
 
 
-def objective_of(
-    plan: SearchPlan, make: MakeScorer, *, kind: Literal["seq2seq", "causal", "encoder"], tokenizer: Any
-) -> Scorer:
-    """`make(examples=..., ...)` gives the few-shot loss scorer of some rows, on the plan's base and adapters."""
-    from compose.scoring.guarded import GuardedScorer
-    from compose.scoring.objectives import objective_scorer, uses_choices
+def rows_of(plan: SearchPlan, *, kind: Kind, tokenizer: Any) -> tuple[Examples, Mapping[str, str] | None]:
+    """The plan's examples as a base of this kind reads them, and the labels (label -> text) that it chooses among.
 
-    name, ranks = plan.options.objective, uses_choices(plan.options.objective)
+    `BadExamples` for labels that nothing would look at.
+    """
+    from compose.scoring.objectives import uses_choices
+
+    ranks = uses_choices(plan.options.objective)
     if plan.labels and kind != "encoder" and not ranks:
         raise BadExamples(
             f"{plan.base.name} generates text, so labels are not used",
@@ -64,12 +65,21 @@ def objective_of(
         )
     labels = plan.labels or plan.usage.label_texts
     speaks = labels if kind != "encoder" and not ranks else None
+    return read_as(plan, plan.examples, tokenizer, speaks), None if speaks else labels
+
+
+def objective_of(plan: SearchPlan, make: MakeScorer, *, kind: Kind, tokenizer: Any) -> Scorer:
+    """`make(examples=..., ...)` gives the few-shot loss scorer of some rows, on the plan's base and adapters."""
+    from compose.scoring.guarded import GuardedScorer
+    from compose.scoring.objectives import objective_scorer
+
+    examples, chosen_among = rows_of(plan, kind=kind, tokenizer=tokenizer)
     target = objective_scorer(
-        name, make, examples=read_as(plan, plan.examples, tokenizer, speaks), kind=kind,
-        labels=None if speaks else labels, stop=plan.usage.stop,
-    )  # fmt: skip
+        plan.options.objective, make, examples=examples, kind=kind, labels=chosen_among, stop=plan.usage.stop
+    )
     if plan.guard is None:
         return target
+    labels = plan.labels or plan.usage.label_texts
     guard_labels = labels if labels and {row.output for row in plan.guard} <= set(labels) else None
     guard = make(
         examples=read_as(plan, plan.guard, tokenizer, guard_labels if kind != "encoder" else None),

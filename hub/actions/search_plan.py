@@ -23,6 +23,7 @@ from hub.actions.compose import PinnedPart, check_fit, pin_parts
 from hub.actions.publish import check_target
 from hub.actions.search_groups import groups_for
 from hub.actions.search_objective import read_source
+from hub.actions.search_on_ray import check_in_actors
 from hub.actions.seen_examples import Seen, as_data, from_data, seen_examples
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
@@ -169,19 +170,21 @@ def new_plan(
     limit: int | None = None,
     options: SearchOptions | None = None,
     names: Sequence[str] = (),
+    in_actors: bool = False,
 ) -> SearchPlan:
     """Pin the adapters, read the examples, find the base model, and check that all of it fits together.
 
     The base is `base`, or the one that the adapters are bound to; `template` and `chat_template` win over the usage
     contracts of the adapters (`hub.search_usage`). `examples` may be a task of lm-evaluation-harness (.yaml), which
     brings its own prompts and, in place of the loss, its metric; `limit` takes the first rows only. `names` says what
-    to call the adapters; by default as the addresses are written. Errors say which adapter, line or base is wrong.
+    to call the adapters; by default as the addresses are written. `in_actors`: it is scored on Ray, whose nodes and not
+    this machine must have the device. Errors say which adapter, line or base is wrong.
     """
     if into is not None:
         check_target(into)
     chosen, guarded = options or SearchOptions(), guard is not None
     listed = names or [str(address) for address in addresses]
-    _check_options(chosen.resolved(guarded=guarded), listed)
+    _check_options(chosen.resolved(guarded=guarded), listed, in_actors=in_actors)
     source = read_source(examples, chosen.objective, chosen.max_new_tokens, limit=limit)
     _check_used(replace(chosen, objective=source.objective).resolved(guarded=guarded), guarded=guarded)
     chosen = replace(chosen, objective=source.objective, max_new_tokens=source.max_new_tokens).resolved(guarded=guarded)
@@ -195,14 +198,14 @@ def new_plan(
     found = _base_for(home, parts, base, allow_unbound=allow_unbound)
     groups = groups_for(parts, chosen.groups, found)
     if groups is not None:
-        _check_options(chosen, listed, groups=len(groups))
+        _check_options(chosen, listed, in_actors=in_actors, groups=len(groups))
     return SearchPlan(
         parts=parts,
         examples=source.examples,
         labels=read_labels(labels) if isinstance(labels, Path) else labels,
         into=into,
         base=found,
-        options=_settled(chosen),
+        options=_settled(chosen, in_actors=in_actors),
         notes=(*notes, *usage_notes, *(one.sentence(len(source.examples)) for one in seen)),
         usage=replace(usage, stop=source.stop or usage.stop),
         guard=read_examples(guard) if isinstance(guard, Path) else guard,
@@ -211,7 +214,7 @@ def new_plan(
     )
 
 
-def _check_options(options: SearchOptions, names: Sequence[str], *, groups: int = 1) -> None:
+def _check_options(options: SearchOptions, names: Sequence[str], *, in_actors: bool, groups: int = 1) -> None:
     """Refuse what cannot work before the search is stored. What differs from the default may load torch or nevergrad:
     the search is about to do so anyhow. `groups`: how many the adapters have, 1 while that is not known."""
     if options.groups is not None:
@@ -236,7 +239,9 @@ def _check_options(options: SearchOptions, names: Sequence[str], *, groups: int 
         from compose.scoring.objectives import check_objective
 
         check_objective(options.objective)
-    if options.device != "cpu":
+    if in_actors:
+        check_in_actors(options)
+    elif options.device != "cpu":
         from compose.device import check_device
 
         check_device(options.device)
@@ -266,12 +271,14 @@ def _check_used(options: SearchOptions, *, guarded: bool) -> None:
         )
 
 
-def _settled(options: SearchOptions) -> SearchOptions:
+def _settled(options: SearchOptions, *, in_actors: bool) -> SearchOptions:
     """With the dtype that `auto` means on this machine, so that a resumed search goes on as it began."""
     if options.dtype == "float32":
         return options
-    from compose.device import scoring_dtype
+    from compose.device import TF32, scoring_dtype
 
+    if in_actors and options.device != "cpu" and options.dtype == TF32:
+        return options  # whether their GPUs have it, the actors say
     return replace(options, dtype=scoring_dtype(options.dtype, options.device))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compose.objective import DEFAULT_L1, LORAHUB_OBJECTIVE, default_objective
 from compose.trials import SearchResult
@@ -13,6 +13,10 @@ from hub.actions.search_on_ray import RaySetup, scorer_in_actors
 from hub.actions.search_plan import SearchOptions, SearchPlan
 from hub.read_parts import read_parts
 
+if TYPE_CHECKING:
+    from compose.adapter import LoraAdapter
+    from compose.scoring.loading import LoadedBase
+
 
 def scorer_of(plan: SearchPlan, ray: RaySetup | None = None, held: ExitStack | None = None) -> Any:
     """The scorer of `plan`, in this process or in Ray actors that live until `held` is closed."""
@@ -20,11 +24,25 @@ def scorer_of(plan: SearchPlan, ray: RaySetup | None = None, held: ExitStack | N
 
 
 def _scorer(plan: SearchPlan) -> Any:
-    from compose.scoring.loading import load_base, make_scorer
+    from compose.scoring.loading import make_scorer
 
-    base = load_base(plan.base.files(), dtype=plan.options.dtype, device=plan.options.device)
+    base = base_of(plan)
     make = partial(make_scorer, base, **_mixing(plan))
     return objective_of(plan, make, kind=base.kind, tokenizer=base.tokenizer)
+
+
+def base_of(plan: SearchPlan) -> LoadedBase:
+    """The plan's base model, in its number format on its device."""
+    from compose.scoring.loading import load_base
+
+    return load_base(plan.base.files(), dtype=plan.options.dtype, device=plan.options.device)
+
+
+def adapters_of(plan: SearchPlan) -> list[LoraAdapter]:
+    """The plan's adapters, as they are mixed on its base."""
+    from compose.base_weights import BaseWeights
+
+    return read_parts(plan.parts, BaseWeights(plan.base.files()))
 
 
 def _scorer_on_ray(plan: SearchPlan, ray: RaySetup, held: ExitStack) -> Any:
@@ -33,10 +51,8 @@ def _scorer_on_ray(plan: SearchPlan, ray: RaySetup, held: ExitStack) -> Any:
 
 def _mixing(plan: SearchPlan) -> dict[str, Any]:
     """What every scorer of this plan is made with, whatever its rows."""
-    from compose.base_weights import BaseWeights
-
     return {
-        "adapters": read_parts(plan.parts, BaseWeights(plan.base.files())),
+        "adapters": adapters_of(plan),
         "method": plan.options.merge_method(),
         "params": plan.options.merge_params(),
         "methods": plan.options.method_space(),

@@ -24,10 +24,16 @@ def bench(
     *,
     examples: Annotated[Path, typer.Option(help='Few-shot examples: JSONL of {"input", "output"}.')],
     labels: Annotated[Path | None, typer.Option(help="Label matching: JSON file, label to text.")] = None,
+    template: Annotated[
+        str, typer.Option(metavar="TEXT|none", help="Around every {input}; default: the adapters' usage contract.")
+    ] = "",
+    chat_template: Annotated[
+        str, typer.Option(metavar="FILE|model|none", help="Jinja; default: the adapters' usage contract.")
+    ] = "",
     base: Annotated[str, typer.Option(help="The base model: a folder, an address or a name.")] = "",
     population: Annotated[int, typer.Option(min=1, help="Candidates scored at once.")] = 16,
     repeats: Annotated[int, typer.Option(min=1, help="How often each chunk size is timed.")] = 3,
-    method: MethodOption = "lorahub",
+    method: MethodOption = search_plan.DEFAULT_METHOD,
     param: ParamOption = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     dtype: Annotated[
@@ -49,6 +55,8 @@ def bench(
             labels=labels,
             base=base,
             allow_unbound=allow_unbound,
+            template=template,
+            chat_template=chat_template,
             options=search_plan.SearchOptions(
                 budget=len(adapters) + 2,
                 method=method,
@@ -61,8 +69,10 @@ def bench(
         )
         found = run_bench(plan, population=population, repeats=repeats)
     split = ", ".join(f"{name} {share:.0%}" for name, share in found.split.items())
+    chosen = {"method": plan.options.merge_method(), "adapters": len(plan.parts)}
     rate = f"{found.flop_per_second / 1e9:.1f} of {found.matmul_rate / 1e9:.1f} GFLOP/s"
     facts = {
+        "mixed": f"{chosen['adapters']} adapters by {chosen['method']}",
         "candidates per second": f"{found.candidates_per_second:.3g} (population {population}, {plan.options.dtype})",
         "a step": split,
         "matrix products": f"{found.share_of_matmul_rate:.0%} of this machine's rate ({rate})",
@@ -71,5 +81,8 @@ def bench(
     }
     speeds = [(str(size), f"{speed:.3g}") for size, speed in found.by_chunk.items()]
     right = ("tokens per forward", "candidates per second")
-    document = {**asdict(found), "dtype": plan.options.dtype, "share_of_matmul_rate": found.share_of_matmul_rate}
+    document = {
+        **chosen, **asdict(found),
+        "dtype": plan.options.dtype, "share_of_matmul_rate": found.share_of_matmul_rate,
+    }  # fmt: skip
     out.result(document, facts_lines(facts), "", table("", right, speeds, right=right))

@@ -25,7 +25,7 @@ from hub.cli.target import open_hub
 from hub.errors import UsageError
 
 UNRELATED = 0.5
-"""Gauge affinity below which the user is told (composition.md B.3)."""
+"""Gauge affinity below which the user is told: factors mixed element-wise are then hardly comparable."""
 
 
 def register(app: typer.Typer) -> None:

@@ -166,6 +166,10 @@ def search(
     if ":" in objective or resume:
         sys.path.insert(0, str(Path.cwd()))  # a function in the user's own file, as `python -m` finds it
     check_report_file(report_file)
+    if ray_actors and not ray:
+        raise UsageError(
+            f"--ray-actors {ray_actors} is for a search in Ray actors", remedy="add --ray, or leave it out"
+        )
     with open_hub() as hub, Interrupts() as interrupts:
         if finish and not resume:
             raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
@@ -230,15 +234,15 @@ def search(
                     chunk_tokens=chunk_tokens,
                 ),
                 names=names,
+                in_actors=bool(ray),
             )
             if selected:
                 plan = replace(plan, preselection=selected.as_dict())
         interrupts.check()
-        setup = RaySetup(ray, ray_actors) if ray else None
         done = (
             search_action.finish(hub.workshop, plan, mixer=hub.mixer)
             if finish
-            else carry_out(out, hub, plan, interrupts, setup)
+            else carry_out(out, hub, plan, interrupts, RaySetup(ray, ray_actors, out.warn) if ray else None)
         )
         found = None if done is None else hub.report(done.uuid)
         if found is not None and report_file is not None:

@@ -5,16 +5,18 @@
 
 The reference loop is written down in `scoring_speed/reference.py`, the floor in `scoring_speed/floor.py`, the models in
 `scoring_speed/shapes.py`: random weights in published shapes, 20 adapters of rank 16 on q and v, 5 examples. Ours is
-`scorer.example_losses` of 1 to 64 weight rows. Before anything is timed the losses of both are compared: in float64
-with weights of up to 0.3, as a random model at full weights is chaotic (for causal models up to 1e-6, as transformers
-rounds their logits to float32 before its own loss).
+`scorer.example_losses` of 1 to 64 weight rows, mixed as that loop mixes (lorahub with the fold lorahub-compat), which
+is not what `mixhub search` does by default: its `exact`, whose products are wider, is timed beside it (`exact_...`).
+Before anything is timed the losses of both are compared: in float64 with weights of up to 0.3, as a random model at
+full weights is chaotic (for causal models up to 1e-6, as transformers rounds their logits to float32 before its own
+loss).
 
 On a CPU times are process CPU seconds with one torch thread; on a GPU wall-clock seconds until the device is idle.
-Ratios (`..._x`) are the reference's median over ours at a population of 16; `floor_...` is our median over the floor
-that was measured between the same rounds. On a GPU there are larger shapes too, for which a whole search of 40
-evaluations, loading included, is timed against the reference's (`search_x`), and `..._rate_share` is the FLOP of a
-candidate over our time in bfloat16, as a share of what one large product reaches. `--json` holds all by name, on a GPU
-with `gpu_` before; null with a reason in `reasons` where this machine cannot say.
+Ratios (`..._x`) are the reference's median over ours at a population of 16 (`exact_1_x`: of one candidate); `floor_...`
+is our median over the floor that was measured between the same rounds. On a GPU there are larger shapes too, for which
+a whole search of 40 evaluations, loading included, is timed against the reference's (`search_x`), and `..._rate_share`
+is the FLOP of a candidate over our time in bfloat16, as a share of what one large product reaches. `--json` holds all
+by name, on a GPU with `gpu_` before; null with a reason in `reasons` where this machine cannot say.
 """
 
 from __future__ import annotations
@@ -61,11 +63,16 @@ from compose.peft_files import read_adapter
 from compose.scoring import LoadedBase, Scorer, make_scorer
 from compose.search import search
 from compose.stack import stack_adapters
+from hub.actions.search_plan import DEFAULT_METHOD
 
 COMPAT = {"fold": "lorahub-compat"}
+"""Of the method lorahub: the mathematics of the reference, so that what is compared is equal."""
+COMPARED = "lorahub, fold lorahub-compat"
 POPULATIONS = (1, 4, 16, 64)
 MAIN = 16
 """The population that the ratios are of."""
+DEFAULT_POPULATIONS = (1, MAIN)
+"""Those at which the search's default method is timed."""
 FEW = 3
 """Rounds after which the largest population is measured too; it takes as long as all the others."""
 BUDGET = 40
@@ -86,8 +93,15 @@ class Bench:
         self.reference = ReferenceLoop(self.twin, self.folders, self.examples)
 
     def scorer_on(self, base: LoadedBase) -> Scorer:
+        return self._scorer(base, "lorahub", COMPAT)
+
+    def default_scorer(self) -> Scorer:
+        """What `mixhub search` scores with unless it is told otherwise."""
+        return self._scorer(self.base, DEFAULT_METHOD, {})
+
+    def _scorer(self, base: LoadedBase, method: str, params: dict[str, str]) -> Scorer:
         adapters = [read_adapter(one, name=one.name) for one in self.folders]
-        return make_scorer(base, examples=self.examples, adapters=adapters, params=COMPAT)
+        return make_scorer(base, examples=self.examples, adapters=adapters, method=method, params=params)
 
     def load(self) -> object:
         """Folders to factors that can be mixed, as `scorer_on` does it."""
@@ -121,7 +135,7 @@ class Bench:
         return float(np.abs(ours / theirs - 1).max())
 
     def search(self) -> object:
-        """A whole search of ours, from the adapters' folders on, with the settings that are the default."""
+        """A whole search of ours, from the adapters' folders on: by the reference's method, all else by default."""
         scorer = self.scorer_on(self.base)
         return search(scorer.adapter_names, scorer, budget=BUDGET, seed=0)
 
@@ -141,6 +155,7 @@ def measure(shape: Shape, *, rounds: int, device: str) -> dict[str, Any]:
         difference = bench.largest_difference()
         work = bench.work()
         low = bench.scorer_on(new_base(shape, torch.bfloat16, device)) if has_bfloat16(device) else None
+        exact = bench.default_scorer()
         times: Times = {}
 
         def timed(name: str, call: Callable[[], object], share: int = 1) -> None:
@@ -154,6 +169,8 @@ def measure(shape: Shape, *, rounds: int, device: str) -> dict[str, Any]:
             torch.cuda.reset_peak_memory_stats()
         for count in (1, MAIN) if device == "cpu" else (*POPULATIONS, *POPULATIONS, *POPULATIONS):
             step(bench.scorer, count)()
+            if count in DEFAULT_POPULATIONS:
+                step(exact, count)()
             if low is not None and count == MAIN:
                 step(low, count)()
         bench.reference.mean_loss(bench.rows(1)[0].tolist())
@@ -166,6 +183,8 @@ def measure(shape: Shape, *, rounds: int, device: str) -> dict[str, Any]:
                 timed("reference", lambda row=row: bench.reference.mean_loss(row))
                 if count <= MAIN or turn >= FEW or device != "cpu":
                     timed(f"population_{count}", step(bench.scorer, count), count)
+                if count in DEFAULT_POPULATIONS:
+                    timed(f"exact_{count}", step(exact, count), count)
             if shape.search and turn < FEW:
                 timed("search", bench.search)
                 fresh = new_base(shape, torch.float32, device)
@@ -189,12 +208,15 @@ def measure(shape: Shape, *, rounds: int, device: str) -> dict[str, Any]:
         "largest_relative_loss_difference": difference,
         "bfloat16_rank_correlation": ranking,
         "seconds": {k: {"median": middle[k], "lowest": min(v), "highest": max(v)} for k, v in times.items()},
+        "method": COMPARED,
         "gflop_per_candidate": work.flop / 1e9,
         "load_x": middle["load_reference"] / middle["load"],
         "x": middle["reference"] / middle[f"population_{MAIN}"],
         "x_by_population": {
             str(p): middle["reference"] / middle[f"population_{p}"] for p in POPULATIONS if f"population_{p}" in middle
         },
+        **{f"exact_{p}": middle[f"exact_{p}"] for p in DEFAULT_POPULATIONS},
+        **{f"exact_{p}_x": middle["reference"] / middle[f"exact_{p}"] for p in DEFAULT_POPULATIONS},
         "bf16_x": None if low is None else middle["reference"] / middle["bfloat16"],
         "bf16_rate_share": None if low is None else work.flop / middle["bfloat16"] / middle["matmul_bfloat16_rate"],
         "search_x": middle["search_reference"] / middle["search"] if shape.search else None,
@@ -318,7 +340,10 @@ def print_shape(name: str, found: dict[str, Any]) -> None:
     )
     print(f"  losses differ by at most {found['largest_relative_loss_difference']:.1e} (relative, float64)")
     ratios = ", ".join(f"{ratio:.2f}x at {count}" for count, ratio in found["x_by_population"].items())
-    print(f"  loading {found['load_x']:.1f}x; per candidate {ratios}; {found['floor']:.2f} times the floor")
+    print(f"  {found['method']}: loading {found['load_x']:.1f}x; per candidate {ratios}; ", end="")
+    print(f"{found['floor']:.2f} times the floor")
+    ratios = ", ".join(f"{found[f'exact_{count}_x']:.2f}x at {count}" for count in DEFAULT_POPULATIONS)
+    print(f"  {DEFAULT_METHOD} (the default of mixhub search): per candidate {ratios}")
     for what, times in found["seconds"].items():
         unit = (1e-9, "GFLOP/s") if what.endswith("rate") else (1e3, "ms")
         low, mid, high = (times[key] * unit[0] for key in ("lowest", "median", "highest"))

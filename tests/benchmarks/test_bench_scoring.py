@@ -34,6 +34,8 @@ def test_the_small_benchmark_runs_with_all_of_a_gpu_s_figures_and_both_ways_give
     assert all(coarse) if "bf16_x" not in found["reasons"] else not any(coarse)
     assert {key for key in found if key.startswith("gpu_")} == {f"gpu_{key}" for key in RATIOS + LARGER + COARSE}
     for shape in found["shapes"].values():
+        assert shape["exact_1"] > 0 and shape["exact_16"] > 0, "what a search does by default is timed too"
+        assert shape["exact_16_x"] == shape["seconds"]["reference"]["median"] / shape["exact_16"]
         assert shape["largest_relative_loss_difference"] < 1e-6 and shape["graphs"] == "none"
 
 

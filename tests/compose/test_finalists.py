@@ -1,4 +1,4 @@
-"""A search in a coarse format is decided in float32: no choice is worse than a baseline there."""
+"""A search in a coarse format ends in float32: who decides, and that no choice made there is worse than a baseline."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Bowl:
 
 
 def test_the_choice_is_the_best_finalist_in_float32() -> None:
-    found = search(NAMES, Bowl((0.5, 0.4, 0.1), rounding=0.3), budget=30, seed=1, optimizer="Cobyla")
+    found = search(NAMES, Bowl((0.5, 0.4, 0.1), rounding=0.3), budget=30, seed=1, optimizer="Cobyla", gate=False)
     fine = Bowl((0.5, 0.4, 0.1))
     decided = rescored(found, fine, OBJECTIVE, coarse="bfloat16")
     assert fine.asked < 15
@@ -51,8 +51,18 @@ def test_the_choice_is_the_best_finalist_in_float32() -> None:
     before = OBJECTIVE.reduce(fine.example_losses(np.array([found.weights])), fine.token_counts)[0]
     assert decided.objective <= before + OBJECTIVE.penalties(np.array([found.weights]), 2)[0]
     assert decided.trials == found.trials
-    assert "Searched in bfloat16" in decided.notes[-1]
+    assert "Searched in bfloat16" in decided.notes[-1] and "which decided" in decided.notes[-1]
     assert "held-out examples and all intervals are in bfloat16" in decided.notes[-1]
+
+
+def test_what_held_out_examples_chose_stays_and_the_note_says_so() -> None:
+    found = search(NAMES, Bowl((0.5, 0.4, 0.1), rounding=0.3), budget=30, seed=1)
+    assert found.gate is not None and not found.gate.kept_is_hopeful, "as in the default search"
+    fine = Bowl((-1.0, -1.0, -1.0))  # where all that was found is worse than the base
+    decided = rescored(found, fine, OBJECTIVE, coarse="bfloat16")
+    assert (decided.weights, decided.fell_back) == (found.weights, found.fell_back)
+    assert decided.loss == OBJECTIVE.reduce(fine.example_losses(np.array([found.weights])), fine.token_counts)[0]
+    assert "the choice is by those in bfloat16" in decided.notes[-1] and "which decided" not in decided.notes[-1]
 
 
 def test_a_choice_that_is_worse_than_a_baseline_in_float32_is_not_kept() -> None:

@@ -152,7 +152,7 @@ def test_real_adapters_of_one_encoder_merge_and_change_something(tmp_path: Path,
 def test_deltas_agree_with_pefts_add_weighted_adapter(
     peft_adapter: Callable[..., Path], tiny_model: Callable[[str], nn.Module], kind: str, method: str, combination: str
 ) -> None:
-    """For plain LoRA of one rank, where PEFT is right (composition.md B.5 lists where it is not)."""
+    """For plain LoRA of one rank, where PEFT is right."""
     from peft import PeftModel
 
     folders = [peft_adapter(kind, seed=seed, r=2, lora_alpha=6) for seed in (1, 2)]

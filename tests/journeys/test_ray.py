@@ -133,9 +133,15 @@ def make(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 
 
 @pytest.fixture(scope="module")
-def actors(cluster: str, make: Callable[..., Any]) -> Iterator[RayScorers]:
+def warned() -> list[str]:
+    """What is said of the actors below."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def actors(cluster: str, make: Callable[..., Any], warned: list[str]) -> Iterator[RayScorers]:
     """Two of them, in the cluster."""
-    with connected(cluster), RayScorers(make, actors=2) as started:
+    with connected(cluster), RayScorers(make, actors=2, warn=warned.append) as started:
         yield started
 
 
@@ -172,9 +178,10 @@ def test_the_forwards_of_a_batch_are_shared_out(make: Callable[..., Any]) -> Non
     np.testing.assert_array_equal(np.where(there[0], *parts), whole)
 
 
-def test_an_actor_killed_at_work_is_replaced_and_changes_nothing(
-    actors: RayScorers, make: Callable[..., Any], tmp_path: Path
+def test_an_actor_killed_at_work_is_replaced_which_is_said_once_and_changes_nothing(
+    actors: RayScorers, make: Callable[..., Any], tmp_path: Path, warned: list[str]
 ) -> None:
+    warned.clear()
     deadly = partial(actors.make_scorer, deadly=tmp_path)
     scorer = deadly(examples=LONG)
 
@@ -190,6 +197,7 @@ def test_an_actor_killed_at_work_is_replaced_and_changes_nothing(
     ).trials
     assert shots and shots[0] < 14 and not list(tmp_path.iterdir()), "an actor took it"
     assert found == trials(make(), "loss", LONG, workers=2)
+    assert warned == ["a Ray actor was lost; its work is asked again, of another one"]
 
 
 def alive(node: str) -> bool:

@@ -15,8 +15,9 @@ from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, T5Co
 
 from compose.adapter import LoraAdapter
 from compose.batched_model import BatchedModel
+from compose.errors import BaseModelError
 from compose.examples import Examples
-from compose.scoring import LoadedBase, load_base, make_scorer
+from compose.scoring import LoadedBase, load_base, loading, make_scorer
 from compose.stack import stack_adapters
 
 NO_NOTE = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT's, of transformers
@@ -104,6 +105,30 @@ def loss_of_one(model: Any, base: LoadedBase, text: str, wanted: str) -> float:
             return float(model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels])).loss)
         whole = torch.tensor([ids + labels])
         return float(model(input_ids=whole, labels=torch.tensor([[-100] * len(ids) + labels])).loss)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:1"])
+@pytest.mark.parametrize("in_bits", [True, False])
+def test_a_quantised_base_is_loaded_to_the_device_that_was_asked_for(
+    device: str, in_bits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = LlamaConfig(architectures=["LlamaForCausalLM"])
+    if in_bits:
+        config.quantization_config = BitsAndBytesConfig(load_in_4bit=True)
+    config.save_pretrained(tmp_path)
+    given: dict[str, Any] = {}
+
+    class Loader:
+        @staticmethod
+        def from_pretrained(_folder: Path, **options: Any) -> None:
+            given.update(options)
+            raise OSError("seen enough")
+
+    monkeypatch.setattr(loading, "check_device", lambda _device: None)  # also where there is no second GPU
+    monkeypatch.setitem(loading._LOADERS, "causal", Loader)
+    with pytest.raises(BaseModelError, match="seen enough"):
+        load_base(tmp_path, device=device)
+    assert given.get("device_map") == ({"": device} if in_bits else None), "others are moved when they are there"
 
 
 @NO_NOTE

@@ -64,5 +64,7 @@ def test_there_are_as_many_actors_as_gpus_or_slots_and_never_more_than_there_is_
     assert _count(resources, 5, gpus=False, threads=1) == 5
     with pytest.raises(SearchError, match=r"room for 2 actors with a GPU each, not for 3\n.*--ray-actors"):
         _count(resources, 3, gpus=True, threads=1)
+    with pytest.raises(SearchError, match=r"room for 0 actors with a GPU(.|\n)*--device cpu"):
+        _count({"CPU": 8.0}, None, gpus=True, threads=1)
     with pytest.raises(SearchError, match="room for 0 actors with 9 CPUs each"):
         _count(resources, None, gpus=False, threads=9)

@@ -10,6 +10,7 @@ import pytest
 
 from compose import device
 from compose.errors import SearchError
+from hub.actions import search_plan
 
 Write = Callable[..., Path]
 Run = Callable[..., Any]
@@ -27,6 +28,7 @@ def test_bench_says_how_fast_mixes_are_scored_and_which_chunk_is_best(mixhub: Ru
     command = ("bench", "team/a", "team/b", "--examples", few_shot, "--population", "3", "--repeats", "1")
     found = mixhub(*command, "--json").json
     assert found["candidates_per_second"] == max(found["by_chunk"].values()) > 0
+    assert (found["method"], found["adapters"]) == (search_plan.DEFAULT_METHOD, 2)
     assert str(found["best_chunk"]) in found["by_chunk"]
     assert sum(found["split"].values()) == pytest.approx(1)
     assert set(found["split"]) == {"merge", "forward", "output layer", "rest"}
@@ -34,11 +36,23 @@ def test_bench_says_how_fast_mixes_are_scored_and_which_chunk_is_best(mixhub: Ru
     assert found["flop_per_candidate"] > 0 and found["flop_per_second"] < found["matmul_rate"]
     assert found["memory_bytes"] > 1 << 20
     text = mixhub(*command, "--chunk-tokens", "64").out
-    assert "candidates per second" in text and "--chunk-tokens 64" in text
+    assert "2 adapters by exact" in text and "candidates per second" in text and "--chunk-tokens 64" in text
 
 
 @pytest.mark.usefixtures("two")
-def test_a_search_in_bfloat16_is_decided_in_float32(mixhub: Run, few_shot: Path) -> None:
+def test_bench_measures_the_rows_that_a_search_would_score(mixhub: Run, few_shot: Path, tmp_path: Path) -> None:
+    command = ("bench", "team/a", "--examples", few_shot, "--population", "1", "--repeats", "1", "--chunk-tokens", "64")
+    plain = mixhub(*command, "--json").json
+    templated = mixhub(*command, "--template", "say it the other way round: {input}", "--json").json
+    assert templated["flop_per_candidate"] > 1.5 * plain["flop_per_candidate"], "the longer prompts are scored"
+    labels = tmp_path / "labels.json"
+    labels.write_text('{"x": "a text", "y": "another"}')
+    ran = mixhub(*command, "--labels", labels)
+    assert ran.code != 0 and "labels are not used" in ran.err and "--labels" in ran.err, "as a search refuses them"
+
+
+@pytest.mark.usefixtures("two")
+def test_a_search_in_bfloat16_shows_losses_in_float32(mixhub: Run, few_shot: Path) -> None:
     command = ("search", "team/a", "team/b", "--examples", few_shot, "--budget", "6", "--json")
     coarse, fine = mixhub(*command, "--dtype", "bfloat16", "--chunk-tokens", "64").json, mixhub(*command).json
     assert any("Searched in bfloat16" in note for note in coarse["notes"])
