@@ -246,9 +246,10 @@ def _check_options(options: SearchOptions, names: Sequence[str], *, in_actors: b
 
         check_device(options.device)
     if options.dtype != "float32":
-        from compose.device import scoring_dtype
+        from compose.device import TF32, scoring_dtype
 
-        scoring_dtype(options.dtype, options.device)
+        if not (in_actors and options.dtype == TF32):  # the nodes say what they can
+            scoring_dtype(options.dtype, "cpu" if in_actors else options.device)
     if options.chunk_tokens is not None and options.chunk_tokens < 1:
         raise SearchError(f"{options.chunk_tokens} tokens per forward", remedy="--chunk-tokens 1024")
 
