@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from compose.errors import BaseModelError
+from compose.errors import BaseModelError, ComposeError, SearchError
 from compose.examples import Examples
 from compose.scoring import load_base, make_scorer
 
@@ -63,10 +63,20 @@ def test_a_model_that_brings_code_does_not_run_it(families: Any, tmp_path: Path)
         load_base(folder)
 
 
-@pytest.mark.parametrize("device", ["nonsense", "", "meta", "cuda:99"])
-def test_a_device_that_is_not_there_is_refused_with_those_that_are(families: Any, tmp_path: Path, device: str) -> None:
+@pytest.mark.parametrize(
+    ("device", "error", "said"),
+    [
+        ("nonsense", SearchError, "is no device"),
+        ("", SearchError, "is no device"),
+        ("meta", BaseModelError, "cannot be used"),
+        ("cuda:99", BaseModelError, "cannot be used"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(
+    families: Any, tmp_path: Path, device: str, error: type[ComposeError], said: str
+) -> None:
     folder = save(families["bert"], tmp_path)
-    with pytest.raises(BaseModelError, match="cannot be used") as caught:
+    with pytest.raises(error, match=said) as caught:
         load_base(folder, device=device)
     assert "--device cpu" in caught.value.remedy
 
