@@ -22,6 +22,7 @@ from .margin_model import MarginModel
 from .nevergrad_run import ask_and_tell
 from .prior import Prior
 from .space import Space
+from .top_mix import TOP, TopMix
 from .trials import Ledger, Trial
 
 STRENGTH, CAUTIOUS_STRENGTH = 2.0, 8.0
@@ -29,9 +30,8 @@ STRENGTH, CAUTIOUS_STRENGTH = 2.0, 8.0
 CAUTIOUS_STEPS = 6
 """Evaluations of the cautious fit at most. It moves less, so that it settles sooner."""
 BOLD, CAUTIOUS = "the bold mix", "the cautious mix"
-TOP = 5
-"""Adapters in the uniform mix of the best that the found mix is compared with."""
-TOP_NAME = f"the uniform mix of the {TOP} best"
+BEST = TopMix(TOP)
+"""What the found mix is compared with besides. It is predicted, and scored only where it is what the gate keeps."""
 SETTLED = 0.01
 """The search ends when no weight wants to move further."""
 DIGITS = 3
@@ -75,7 +75,7 @@ class FittedRun(JudgedRun):
             return
         folds = self._folds()
         cost = len(folds) if len(folds) > 1 else 0
-        top = for_top(len(self._names)) if cost else 0
+        top = BEST.evaluations(len(self._names)) if cost else 0
         if cost and self._ledger.left < cost + 1 + top:
             self._settle(self._first_model(), STRENGTH, self._ledger.left)
             self._judge_asks()
@@ -104,8 +104,8 @@ class FittedRun(JudgedRun):
             self._decide(folds)
 
     def _decide(self, folds: Sequence[Indices]) -> None:
-        self._judge(folds, self.mixes, self.held_out, safe=(CAUTIOUS, TOP_NAME))
-        if self.gate is not None and self.gate.kept == TOP_NAME:
+        self._judge(folds, self.mixes, self.held_out, safe=(CAUTIOUS, BEST.name))
+        if self.gate is not None and self.gate.kept == BEST.name:
             [self._kept] = self._ledger.score(self._top(np.concatenate(folds))[None], ["top"])
 
     def _first_model(self) -> MarginModel:
@@ -166,24 +166,17 @@ class FittedRun(JudgedRun):
 
     def _top_held_out(self, model: MarginModel, folds: Sequence[Indices]) -> dict[str, Floats]:
         """The losses of the uniform mix of those that are best without each fold, as the model predicts them."""
-        if len(self._names) <= TOP:
+        if not BEST.evaluations(len(self._names)):
             return {}
         losses = np.empty(sum(len(part) for part in folds))
         for part, rest in zip(folds, rests_of(folds), strict=True):
             losses[part] = model.predicted(self._top(rest))[part]
-        return {TOP_NAME: losses}
+        return {BEST.name: losses}
 
     def _top(self, examples: Indices) -> Floats:
-        """(N,): equal weights of the `TOP` adapters that are best on `examples`."""
-        means = np.array([losses_of(trial)[examples].mean() for trial in self._singles()])
-        row = np.zeros(len(self._names))
-        row[np.argsort(means, kind="stable")[:TOP]] = 1 / TOP
-        return np.repeat(row, self._groups)
-
-
-def for_top(adapters: int) -> int:
-    """Evaluations to be left for the uniform mix of the best, should it be what is kept."""
-    return 1 if adapters > TOP else 0
+        """(N * G,): equal weights of the adapters that are best on `examples`."""
+        means = [float(losses_of(trial)[examples].mean()) for trial in self._singles()]
+        return np.repeat(BEST.row(means), self._groups)
 
 
 def _of_no_use(model: MarginModel, trial: Trial) -> bool:

@@ -24,7 +24,7 @@ import numpy as np
 
 from .baselines import baseline_count
 from .errors import SearchError
-from .fitted_run import STRENGTH, FittedRun, for_top
+from .fitted_run import BEST, STRENGTH, FittedRun
 from .judged_run import losses_of
 from .margin_model import MarginModel
 from .nevergrad_run import NevergradRun, ask_and_tell
@@ -44,7 +44,7 @@ CAREFUL_STEP = 0.25
 
 def check_group_budget(budget: int, adapters: int, groups: int) -> None:
     """`SearchError` where the fit could not look at the groups of even one adapter."""
-    needed = baseline_count(adapters) + 2 * (max(WHOLE, groups + STEPS + FOLDED) + for_top(adapters))
+    needed = baseline_count(adapters) + 2 * (max(WHOLE, groups + STEPS + FOLDED) + BEST.evaluations(adapters))
     if groups > 1 and budget < needed:
         raise SearchError(
             f"a budget of {budget} is too small to fit weights for {groups} groups of {adapters} adapters",
@@ -95,7 +95,7 @@ class GroupedFit(FittedRun):
         self._search_all()
         folds = self._folds()
         cost = len(folds) if len(folds) > 1 else 0
-        last = cost + for_top(len(self._names))
+        last = cost + BEST.evaluations(len(self._names))
         best = self._fittest([trial for trial in self._ledger.trials if any(trial.weights)], STRENGTH)
         probed = heaviest(best, self._groups, (self._ledger.left - last - STEPS) // self._groups)
         self.notes += [note for note in whole.notes if whole.gate is None or note != whole.gate.sentence]

@@ -35,9 +35,13 @@ class TopMix:
     def name(self) -> str:
         return f"the uniform mix of the {self.count} best"
 
+    def evaluations(self, adapters: int) -> int:
+        """1, where there are more adapters than that; else it is the uniform mix."""
+        return int(0 < self.count < adapters)
+
     def score(self, ledger: Ledger, singles: Sequence[Trial], groups: int = 1) -> None:
         """One evaluation, where there are more adapters than `count` and the budget has room; whole adapters."""
-        if 0 < self.count < len(singles) and ledger.left >= LEAST_LEFT:
+        if self.evaluations(len(singles)) and ledger.left >= LEAST_LEFT:
             row = self.row([trial.loss for trial in singles])
             ledger.score(np.repeat(row, groups)[None], ["top"])
 

@@ -111,7 +111,7 @@ class CudaCapture:
         here = torch.cuda.current_stream(self._device)
         with torch.cuda.device(self._device), torch.cuda.stream(here):  # current again also after a failed capture
             # of its own, as torch's is the first device's
-            self._stream = self._stream or torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            self._stream = self._stream or torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
             if not self._live:
                 self._pool = torch.cuda.graph_pool_handle()
             graph, mode = torch.cuda.CUDAGraph(), "thread_local"  # other threads may use the device meanwhile

@@ -309,7 +309,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         into=parse_address(config["into"]) if config["into"] else None,
         base=_same_base(home, config["base"], config["base_digests"]),
         options=SearchOptions(**options),
-        notes=tuple(config.get("notes") or (one.sentence(len(examples)) for one in seen)),
+        notes=tuple(config.get("notes", ())),
         uuid=row.uuid,
         preselection=config.get("preselection"),
         usage=stored_usage(config.get("usage", {})),

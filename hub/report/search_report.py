@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 from compose.intervals import Interval
-from hub.actions.seen_examples import from_data
 from hub.actions.show import search_of
 from hub.address import parse_address
 from hub.few_shot_score import MIX, intervals_of, losses_of
@@ -267,7 +266,7 @@ class SearchReport:
     def notes(self) -> list[str]:
         """What else a reader should know, from before the search and of its result."""
         result = self.result or {}
-        said = dict.fromkeys((*self.seen_before, *(self.config.get("notes") or ()), *(result.get("notes") or ())))
+        said = (*(self.config.get("notes") or ()), *(result.get("notes") or ()))
         return [str(note) for note in said if not self.verdict.startswith(note)]
 
     @property
@@ -289,12 +288,6 @@ class SearchReport:
             "best_metric": self.metric.of(best) if self.metric and best is not None else None,
             "published": (self.result or {}).get("published"),
         }
-
-    @property
-    def seen_before(self) -> list[str]:
-        """A sentence for each adapter that was trained or searched on some of the examples before."""
-        seen = from_data(self.config.get("seen_examples", ()))
-        return [one.sentence(len(self.config["examples"])) for one in seen]
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compose.gate import decide
+from compose.gate import decide, exceeds_chance
 
 EXAMPLES = 16
 NOISE = np.random.default_rng(0).normal(0, 0.2, EXAMPLES)
@@ -68,3 +68,12 @@ def test_what_is_kept_never_has_a_higher_estimate_than_the_base_and_intervals_ho
     for name, one in estimates.items():
         assert one.loss == pytest.approx(held_out[name].mean()) and one.low <= one.loss <= one.high
     assert gate == decide(["mix"], "base", held_out, safe=["uniform"], folds=4)
+
+
+def test_with_as_many_weights_as_examples_what_was_chosen_by_them_is_no_evidence() -> None:
+    """Some direction through any noise is ahead on every example then."""
+    gains = np.full(EXAMPLES, 1.0) + NOISE
+    assert exceeds_chance(gains, 5, 0.9) and not exceeds_chance(gains, EXAMPLES, 0.9)
+    found = {"mix": BASE - gains, "base": BASE}
+    kept = [decide(["mix"], "base", found, hopeful={"mix": n}, folds=4).kept for n in (5, EXAMPLES)]
+    assert kept == ["mix", "base"]

@@ -116,7 +116,7 @@ def test_a_space_of_one_method_is_the_search_of_its_weights(options: dict[str, A
 class Noise(Landscape):
     """Example e has the log-odds `base[e] + w @ slopes[e]`, slopes of its own for each method: all chance."""
 
-    adapter_names = tuple("abcdefgh")  # type: ignore[assignment]
+    adapter_names = tuple("abcdefgh")  # type: ignore[assignment]  # a property of the protocol
 
     def __init__(self, space: MethodSpace, seed: int) -> None:
         super().__init__(space)
@@ -226,7 +226,7 @@ def test_slerp_is_refused_before_anything_is_scored_where_it_could_not_mix() -> 
     with pytest.raises(SearchError, match="slerp goes between two adapters, not 3"):
         run(scorer)
     pair = Landscape(MethodSpace.of(["exact", "slerp"]))
-    pair.adapter_names = ("a", "b")  # type: ignore[assignment]
+    pair.adapter_names = ("a", "b")  # type: ignore[assignment]  # a property of the protocol
     with pytest.raises(SearchError, match="slerp takes weights from 0"):
         run(pair)
     assert scorer.calls == pair.calls == []

@@ -53,7 +53,7 @@ def scorers(family: Any, examples: Examples, capture: Any, **options: Any) -> tu
     base = family.base()
     adapters = family.adapters(base.model, scalings=(2.0,))
     graphed, plain = (make_scorer(base, examples=examples, adapters=adapters, **options) for _ in range(2))
-    graphed._population.graphs = ForwardGraphs(capture, device=CPU)  # type: ignore[attr-defined]
+    graphed._population.graphs = ForwardGraphs(capture, device=CPU)  # type: ignore[attr-defined]  # not in the protocol
     return graphed, plain
 
 
@@ -199,6 +199,16 @@ def test_without_a_gpu_there_are_no_graphs(family: Any, examples: Examples) -> N
     assert plain._population.graphs is None
 
 
+def test_graphs_do_not_keep_a_scorer_in_memory(family: Any, examples: Examples) -> None:
+    """A search in a coarse format gives its base back before the one that decides is loaded."""
+    graphed, _ = scorers(family, examples, Captures())
+    for _ in range(2):
+        graphed.example_losses(WEIGHTS)
+    assert len(graphed._population.graphs) == 1
+    [(work, *_), *_] = graphed._population.graphs._known
+    assert not hasattr(work, "__self__")
+
+
 # --- no waiting for the device --------------------------------------------------------------------------------------
 
 
@@ -282,7 +292,7 @@ def test_on_a_gpu_chunks_are_captured_and_give_the_losses_of_the_cpu(
     there.model.to("cuda")
     adapters = family.adapters(here.model, scalings=(2.0,))
     plain, graphed = (make_scorer(base, examples=examples, adapters=adapters, method=method) for base in (here, there))
-    graphs = graphed._population.graphs  # type: ignore[attr-defined]
+    graphs = graphed._population.graphs  # type: ignore[attr-defined]  # not in the protocol
     for rows in (WEIGHTS, OTHERS, WEIGHTS, OTHERS):
         np.testing.assert_allclose(graphed.example_losses(rows), plain.example_losses(rows), rtol=0, atol=1e-9)
     assert len(graphs) == 1 and not graphs.failed

@@ -52,3 +52,10 @@ def test_many_candidates_get_exact_lengths_and_one_gets_few_forwards() -> None:
 @pytest.mark.parametrize("parameters", [0, 10**6, 10**9])
 def test_a_forward_of_a_small_model_costs_more_tokens(parameters: int) -> None:
     assert forward_cost(parameters) >= forward_cost(10 * parameters + 1) >= 24
+
+
+def test_states_of_a_shared_prefix_count_for_the_memory_of_a_group() -> None:
+    lengths = [(20,)] * 40
+    for kept, largest in ((0, 40), (900, 7)):
+        groups = group_examples(lengths, candidates=1, token_budget=1000, forward_cost=30, kept=kept)
+        assert sorted(one for group in groups for one in group) == list(range(40)) and max(map(len, groups)) == largest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -294,7 +294,12 @@ def failing_above(scorer: Any, most: int, error: Exception, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
 )
 def test_out_of_memory_halves_the_chunk_and_goes_on(
     family: Any, examples: Examples, error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -307,6 +312,19 @@ def test_out_of_memory_halves_the_chunk_and_goes_on(
     close(scorer.example_losses(WEIGHTS), expected)
     assert scorer.token_budget < 64 and sizes
     scorer.example_losses(WEIGHTS)  # the smaller chunk is kept: nothing fails again
+
+
+def test_out_of_memory_halves_the_chunk_of_gradients_as_well(
+    family: Any, examples: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = family.base()
+    adapters = family.adapters(base.model, scalings=(1.0,))
+    expected = cast(Any, scorer_of(base, adapters, examples)).losses_and_gradients(WEIGHTS[:1])
+    scorer: Any = scorer_of(base, adapters, examples, token_budget=4096)
+    sizes = failing_above(scorer, 30, torch.OutOfMemoryError("CUDA out of memory"), monkeypatch)
+    for found, wanted in zip(scorer.losses_and_gradients(WEIGHTS[:1]), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+    assert scorer.token_budget < 4096 and sizes
 
 
 def test_an_example_that_does_not_fit_at_all_is_named_by_its_length(
