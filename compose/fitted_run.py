@@ -64,6 +64,7 @@ class FittedRun(JudgedRun):
         self._moving = self._space.size
         self.mixes: dict[str, Trial] = {}
         self.held_out: dict[str, Floats] = {}
+        self.hopeful: dict[str, int] = {}
         self.model: MarginModel | None = None
         """As it was last, for a search that goes on from here (`grouped_runs.py`); so are the mixes above."""
 
@@ -91,9 +92,10 @@ class FittedRun(JudgedRun):
             last = not others
             settled = self._settle(model, strength, steps if last else min(CAUTIOUS_STEPS, steps), give_up=last)
             if settled is None:
-                self._descend()
+                weights = self._descend()
                 asks = [trial for trial in self._ledger.trials[before:] if trial.kind == "ask"]
                 mixes[name], held_out[name] = self._best(asks), self._chosen_again(folds, asks)
+                self.hopeful[name] = min(weights, len(asks))
                 break
             model = self.model = settled
             mixes[name] = self._fittest(self._ledger.trials, strength)
@@ -104,7 +106,7 @@ class FittedRun(JudgedRun):
             self._decide(folds)
 
     def _decide(self, folds: Sequence[Indices]) -> None:
-        self._judge(folds, self.mixes, self.held_out, safe=(CAUTIOUS, BEST.name))
+        self._judge(folds, self.mixes, self.held_out, safe=(CAUTIOUS, BEST.name), hopeful=self.hopeful)
         if self.gate is not None and self.gate.kept == BEST.name:
             [self._kept] = self._ledger.score(self._top(np.concatenate(folds))[None], ["top"])
 
@@ -139,12 +141,13 @@ class FittedRun(JudgedRun):
         fitted = model.averaged_fit(self._space, prior, seed=self._seed, moving=self._moving)
         return np.round(fitted, DIGITS)
 
-    def _descend(self) -> None:
-        """Where the model is of no use: Cobyla, leaving one evaluation."""
+    def _descend(self) -> int:
+        """Where the model is of no use: Cobyla, leaving one evaluation; over how many weights."""
         order = sorted(range(len(self._names)), key=lambda i: (self._singles()[i].objective, i))
         most = max(1, min(len(order), self._ledger.left // 2 - 1))  # as in `searched_count`
         bounds = self._space.bounds
         ask_and_tell(self._ledger, "Cobyla", best_first=order[:most], bounds=bounds, seed=self._seed, leave=1)
+        return most
 
     def _value(self, trial: Trial, strength: float) -> float:
         """The summed loss and the prior's penalty, in nats."""

@@ -5,9 +5,14 @@ The finalists are compared on the same examples, so that easy and hard ones canc
 bootstrap resamples of the examples (Efron 1979). Pure functions of arrays; nothing is scored here.
 
 Where a search could not be repeated without some of the examples, its estimate is hopeful: the best of its trials was
-asked for with all examples in view. By chance alone the best direction among m weights looks as good as Scheffé's bound
-for all m-dimensional contrasts (Biometrika 40, 1953): sqrt(m F) standard errors, F the quantile of the F distribution
-with m and E - 1 degrees of freedom. A hopeful mix must be ahead by more than that.
+asked for with all examples in view. By chance alone the best direction among m weights is ahead by as many standard
+errors, its own, as the root of Hotelling's T squared (Annals of Mathematical Statistics 2, 1931) for E examples:
+m (E - 1) / (E - m) times the quantile of the F distribution with m and E - m degrees of freedom. A hopeful mix must be
+ahead by more than that, which no mix is with as many weights as examples.
+
+Measured with Cobyla on 12 worlds of noise each, mixes kept by this bound and by Scheffé's, which takes the standard
+error as known beforehand. 8 weights, 16 examples: 40 evaluations 0 and 1, 150 evaluations 0 and 2. 15 weights, 150
+evaluations: 16 examples 0 and 7, 32 examples 1 and 3. 18 weights, 64 examples: 0 and 0.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.9
-"""The share of resamples in which something must be ahead of the base, to be evidence of a gain; also Scheffé's."""
+"""The share of resamples in which something must be ahead of the base, to be evidence of a gain; and of Hotelling's bound."""
 LIKELY = 0.7
 """The same for what can do little harm."""
 BOLDER = 0.75
@@ -79,8 +84,8 @@ def decide(
     which are never far from the base, in `LIKELY`. The first of the mixes that is a gain is kept, or a later, bolder
     one that is ahead of it in `BOLDER`, unless something simpler is a gain too and is ahead of that mix in
     `CONFIDENCE`. Without such a mix the best of the simpler ones is kept that is a gain, without that the base. A
-    hopeful mix must besides be ahead of the base by more than Scheffé's bound, and, once that much is known, of the
-    simpler one in `CONFIDENCE` of the resamples.
+    hopeful mix must besides be ahead of the base by more than Hotelling's bound, and, once that much is known, of the
+    simpler one and of a mix before it in `CONFIDENCE` of the resamples.
     """
     count = len(held_out[base])
     drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
@@ -103,7 +108,8 @@ def decide(
     simpler = min((name for name in proven if name not in mixes), key=lambda name: means[name], default=base)
     kept = simpler
     for name in mixes:
-        bolder = kept not in mixes or (means[name] < means[kept] and ahead(name, kept) >= BOLDER)
+        enough = CONFIDENCE if name in searched else BOLDER
+        bolder = kept not in mixes or (means[name] < means[kept] and ahead(name, kept) >= enough)
         if name in proven and bolder and (name not in searched or ahead(name, simpler) >= CONFIDENCE):
             kept = name
     if kept != simpler and ahead(simpler, kept) >= CONFIDENCE:
@@ -129,8 +135,8 @@ def exceeds_chance(gains: Floats, weights: int, quantile: float) -> bool:
     if weights >= count:  # some direction through any noise is ahead on every example
         return False
     error = float(gains.std(ddof=1)) / np.sqrt(count)
-    bound = float(np.sqrt(weights * fdtri(weights, count - 1, quantile)))
-    return bool(gains.mean() > bound * error)
+    spread = weights * (count - 1) / (count - weights) * float(fdtri(weights, count - weights, quantile))
+    return bool(gains.mean() > np.sqrt(spread) * error)
 
 
 def interval(losses: Floats, drawn: NDArray[np.int64]) -> tuple[float, float]:

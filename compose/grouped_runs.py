@@ -106,6 +106,8 @@ class GroupedFit(FittedRun):
             found = self._fittest(self._ledger.trials, STRENGTH)
             self.mixes = {name: self._tied.untied(mix) for name, mix in whole.mixes.items()} | {GROUPED: found}
             self.held_out = {**whole.held_out, GROUPED: self._refitted(model, STRENGTH, folds)}
+            if whole.hopeful:  # it goes on from a mix that was found with all examples in view
+                self.hopeful = whole.hopeful | {GROUPED: max(whole.hopeful.values())}
             self._decide(folds)
 
     def _fittest(self, trials: Sequence[Trial], strength: float) -> Trial:

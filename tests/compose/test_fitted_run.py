@@ -170,3 +170,25 @@ def test_a_scorer_that_cannot_run_backward_is_told_so() -> None:
     with pytest.raises(Exception, match="cannot run backward") as caught:
         search(["a"], Forward(), optimizer="adam")  # type: ignore[arg-type]
     assert "--optimizer fit" in str(caught.value)
+
+
+@dataclass
+class Clashing(World):
+    """Adapters undo each other where there is much of two of them, which no fit to single adapters foresees."""
+
+    def example_losses(self, weights: Floats) -> Floats:
+        pairs = (weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)) / 2
+        lost = 40 * np.maximum(0, np.abs(pairs) - 0.3)
+        return np.asarray(np.logaddexp(0, -(self.base + weights @ self.slopes - lost[:, None])))
+
+
+def test_what_cobyla_finds_where_the_fit_disappoints_is_called_hopeful_and_must_exceed_chance() -> None:
+    """Its trials were asked for with all examples in view, and there are no fits without some of them."""
+    kept = {}
+    for name, effects in (("noise", [0.0] * 8), ("helpful", [1.0] * 3 + [-0.5] * 5)):
+        results = [found(Clashing.drawn(effects, seed=seed), seed=seed) for seed in range(8)]
+        for gate in (result.gate for result in results):
+            assert gate is not None and [e.hopeful for e in gate.estimates if e.name == "the bold mix"] == [True]
+        kept[name] = [r.gate.sentence for r in results if r.gate is not None and r.gate.kept == "the bold mix"]
+    assert len(kept["noise"]) <= 1 and len(kept["helpful"]) >= 3
+    assert all("hopeful, as its trials were asked for with them" in sentence for sentence in kept["helpful"])
