@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .baselines import check_budget, score_baselines
 from .judged_run import JudgedRun
+from .space import Space
 from .trials import Ledger
 
 Floats = NDArray[np.float64]
@@ -43,14 +44,13 @@ class AdamRun(JudgedRun):
         scorer: Differentiable | None,
         *,
         seed: int,
-        bounds: tuple[float, float],
-        groups: int = 1,
+        space: Space,
         gated: bool = True,
         top: int = 0,
     ) -> None:
-        super().__init__(names, ledger, seed=seed, groups=groups, gated=gated, top=top)
+        super().__init__(names, ledger, seed=seed, groups=space.groups, gated=gated, top=top)
         check_budget(ledger.budget, len(names))
-        self._scorer, self._bounds = scorer, bounds
+        self._scorer, self._space = scorer, space
 
     def run(self) -> None:
         singles = score_baselines(self._ledger, len(self._names), self._groups)
@@ -63,13 +63,16 @@ class AdamRun(JudgedRun):
         if self._scorer is None:
             return
         others = self._ledger.trials[1:]
-        weights = np.array(min(others, key=lambda trial: (trial.objective, trial.number)).weights)
+        best = min(others, key=lambda trial: (trial.objective, trial.number))
+        weights = self._space.projected(np.array([best.weights]))[0]
         mean, square = np.zeros(len(weights)), np.zeros(len(weights))
         for step in range(1, self._ledger.left + 1):
             _, gradients = self._scorer.losses_and_gradients(weights[None])
             gradient = gradients[0] + self._ledger.penalty_gradient(weights)
+            if self._space.simplex:  # Adam levels all slopes, and what is common to them leads out of the space
+                gradient = (weights - self._space.projected((weights - STEP * gradient)[None])[0]) / STEP
             mean = DECAY * mean + (1 - DECAY) * gradient
             square = DECAY_OF_SQUARES * square + (1 - DECAY_OF_SQUARES) * gradient**2
             direction = mean / (1 - DECAY**step) / (np.sqrt(square / (1 - DECAY_OF_SQUARES**step)) + TINY)
-            weights = np.clip(weights - STEP * direction, *self._bounds)
+            weights = self._space.projected((weights - STEP * direction)[None])[0]
             self._ledger.score(weights[None], ["ask"])

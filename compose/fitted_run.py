@@ -52,16 +52,11 @@ class FittedRun(JudgedRun):
         ledger: Ledger,
         *,
         seed: int,
-        bounds: tuple[float, float],
-        simplex: bool = False,
-        groups: int = 1,
-        scale: tuple[float, float] = (1.0, 1.0),
+        space: Space,
     ) -> None:
-        super().__init__(names, ledger, seed=seed, groups=groups)
+        super().__init__(names, ledger, seed=seed, groups=space.groups)
         check_budget(ledger.budget, len(names))
-        within = (max(0.0, bounds[0]), bounds[1]) if simplex else bounds
-        self._space = Space(len(names), within, simplex, groups, scale)
-        self._moving = self._space.size
+        self._space, self._moving = space, space.size
         self.mixes: dict[str, Trial] = {}
         self.held_out: dict[str, Floats] = {}
         self.hopeful: dict[str, int] = {}
@@ -126,7 +121,7 @@ class FittedRun(JudgedRun):
             if np.abs(weights - model.at).max() < SETTLED or self._ledger.find(weights + 0.0) is not None:
                 break
             [trial] = self._ledger.score(weights[None], ["ask"])
-            if give_up and step == 0 and not self._space.simplex and _of_no_use(model, trial):
+            if give_up and step == 0 and _of_no_use(model, trial):
                 return None
             model = model.corrected(weights, losses_of(trial))
             if self._value(trial, strength) < self._value(best, strength):
@@ -145,8 +140,7 @@ class FittedRun(JudgedRun):
         """Where the model is of no use: Cobyla, leaving one evaluation; over how many weights."""
         order = sorted(range(len(self._names)), key=lambda i: (self._singles()[i].objective, i))
         most = max(1, min(len(order), self._ledger.left // 2 - 1))  # as in `searched_count`
-        bounds = self._space.bounds
-        ask_and_tell(self._ledger, "Cobyla", best_first=order[:most], bounds=bounds, seed=self._seed, leave=1)
+        ask_and_tell(self._ledger, "Cobyla", best_first=order[:most], space=self._space, seed=self._seed, leave=1)
         return most
 
     def _value(self, trial: Trial, strength: float) -> float:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.9
-"""The share of resamples in which something must be ahead of the base, to be evidence of a gain; Hotelling's quantile."""
+"""The share of resamples in which something must be ahead of the base, to be evidence of a gain, and Hotelling's."""
 LIKELY = 0.7
 """The same for what can do little harm."""
 BOLDER = 0.75

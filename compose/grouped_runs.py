@@ -28,6 +28,7 @@ from .fitted_run import BEST, STRENGTH, FittedRun
 from .judged_run import losses_of
 from .margin_model import MarginModel
 from .nevergrad_run import NevergradRun, ask_and_tell
+from .space import Space
 from .tied_ledger import TiedLedger
 from .trials import Ledger, Trial
 
@@ -79,15 +80,12 @@ class GroupedFit(FittedRun):
         ledger: Ledger,
         *,
         seed: int,
-        bounds: tuple[float, float],
-        simplex: bool,
-        scale: tuple[float, float],
-        groups: int,
+        space: Space,
     ) -> None:
-        super().__init__(names, ledger, seed=seed, bounds=bounds, simplex=simplex, scale=scale, groups=groups)
-        check_group_budget(ledger.budget, len(names), groups)
-        self._tied = TiedLedger(ledger, groups, budget=first_half(ledger.budget, len(names)))
-        self._whole = FittedRun(names, self._tied, seed=seed, bounds=bounds, simplex=simplex, scale=scale)
+        super().__init__(names, ledger, seed=seed, space=space)
+        check_group_budget(ledger.budget, len(names), space.groups)
+        self._tied = TiedLedger(ledger, space.groups, budget=first_half(ledger.budget, len(names)))
+        self._whole = FittedRun(names, self._tied, seed=seed, space=space.of_whole_adapters)
 
     def run(self) -> None:
         whole = self._whole
@@ -142,19 +140,18 @@ class GroupedNevergrad(NevergradRun):
         seed: int,
         workers: int,
         optimizer: str,
-        bounds: tuple[float, float],
-        groups: int,
+        space: Space,
         gated: bool,
         top: int,
     ) -> None:
         super().__init__(
-            names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds, gated=gated, top=top
+            names, ledger, seed=seed, workers=workers, optimizer=optimizer, space=space, gated=gated, top=top
         )
-        self._groups = groups
-        tied = TiedLedger(ledger, groups, budget=first_half(ledger.budget, len(names)))
+        tied = TiedLedger(ledger, space.groups, budget=first_half(ledger.budget, len(names)))
         self._whole = NevergradRun(
-            names, tied, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds, gated=False, top=top
-        )
+            names, tied, seed=seed, workers=workers, optimizer=optimizer, space=space.of_whole_adapters, gated=False,
+            top=top,
+        )  # fmt: skip
 
     def _for_whole_adapters(self) -> int:
         return first_half(self._ledger.budget, len(self._names))
@@ -175,7 +172,7 @@ class GroupedNevergrad(NevergradRun):
             self._judge_asks()
             return
         finished = ask_and_tell(
-            self._ledger, self.optimizer, best_first=columns_of(probed, self._groups), bounds=self._bounds,
+            self._ledger, self.optimizer, best_first=columns_of(probed, self._groups), space=self._space,
             seed=self._seed, workers=self._workers, start=best, first_step=CAREFUL_STEP,
         )  # fmt: skip
         if finished:

@@ -30,6 +30,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .nevergrad_run import NevergradRun
+from .space import Space
 from .trials import Ledger, Trial
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ class MixedRun(NevergradRun):
         seed: int,
         workers: int,
         optimizer: str,
-        bounds: tuple[float, float],
+        space: Space,
         gated: bool = True,
         top: int = 0,
     ) -> None:
         super().__init__(
-            names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=bounds, gated=gated, top=top
+            names, ledger, seed=seed, workers=workers, optimizer=optimizer, space=space, gated=gated, top=top
         )
         self._methods = methods
         self._settled = methods.settled

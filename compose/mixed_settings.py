@@ -17,15 +17,11 @@ def mixed_optimizer(optimizer: str | None, methods: object, *, workers: int) -> 
     return ONE_AT_A_TIME if workers == 1 else SEVERAL
 
 
-def check_methods(
-    methods: Sequence[str], *, weights_only: bool, preset: str | None, simplex: bool, grouped: bool, seeds: int
-) -> None:
-    """`SearchError` for a preset, the simplex, groups, several seeds, or an optimizer that only searches weights."""
+def check_methods(methods: Sequence[str], *, weights_only: bool, preset: str | None, grouped: bool, seeds: int) -> None:
+    """`SearchError` for a preset, groups, several seeds, or an optimizer that only searches weights."""
     one = "or name one --method without ranges"
     if preset is not None:
         raise SearchError(f"the preset {preset} has one method", remedy=f"leave --preset out, {one}")
-    if simplex:
-        raise SearchError("only the fit searches the simplex, by one method", remedy=f"leave --simplex out, {one}")
     if grouped:
         raise SearchError(
             f"groups of modules are searched by one method, not by several or within a range ({', '.join(methods)})",

@@ -19,6 +19,7 @@ import numpy as np
 from .baselines import baseline_count, check_budget, score_baselines
 from .errors import SearchError
 from .judged_run import FOLDS, Floats, JudgedRun, chosen_on, losses_of, rests_of
+from .space import Space
 from .trials import Ledger, Trial
 
 if TYPE_CHECKING:
@@ -46,15 +47,15 @@ class NevergradRun(JudgedRun):
         seed: int,
         workers: int,
         optimizer: str,
-        bounds: tuple[float, float],
+        space: Space,
         seeds: int = 1,
         gated: bool = True,
         top: int = 0,
     ) -> None:
-        super().__init__(names, ledger, seed=seed, gated=gated, top=top)
+        super().__init__(names, ledger, seed=seed, groups=space.groups, gated=gated, top=top)
         check_budget(ledger.budget, len(names))
         self.optimizer = optimizer
-        self._workers, self._bounds, self._seeds = workers, bounds, seeds
+        self._workers, self._space, self._seeds = workers, space, seeds
         self._methods: MethodSpace | None = None
 
     def run(self) -> None:
@@ -104,7 +105,7 @@ class NevergradRun(JudgedRun):
             later = self._seeds - number - 1
             spare = AVERAGE_COST if self._seeds > 1 else 0
             finished = ask_and_tell(
-                ledger, self.optimizer, best_first=self.searched, bounds=self._bounds, workers=self._workers,
+                ledger, self.optimizer, best_first=self.searched, space=self._space, workers=self._workers,
                 seed=(self._seed + number) % 2**32, start=start,
                 leave=spare + later * max(0, ledger.left - spare) // (later + 1), methods=self._methods,
             )  # fmt: skip
@@ -115,7 +116,7 @@ class NevergradRun(JudgedRun):
         return found
 
     def _starts(self) -> list[Trial]:
-        return starting_points(self._ledger, self.searched)
+        return starting_points(self._ledger, self.searched, self._space)
 
     def _averaged(self, found: Sequence[Sequence[Trial]]) -> tuple[dict[str, Trial], dict[str, Floats]]:
         """The mean of the best of each search, and its losses on examples that those were not chosen by."""
@@ -138,7 +139,7 @@ def ask_and_tell(
     optimizer: str,
     *,
     best_first: Sequence[int],
-    bounds: tuple[float, float],
+    space: Space,
     seed: int,
     workers: int = 1,
     leave: int = 0,
@@ -147,15 +148,17 @@ def ask_and_tell(
     methods: MethodSpace | None = None,
 ) -> bool:
     """Use up the budget but for `leave` evaluations on the weights at `best_first`, from the trial `start`, by default
-    the best baseline that they can express; the others stay. With `methods` on the method and its options as well. True
-    when the optimizer had nothing new to ask before that."""
+    the best baseline that they can express; the others stay. What is asked for is scored at the nearest point of
+    `space`. With `methods` on the method and its options as well. True when the optimizer had nothing new to ask before
+    that."""
     from .nevergrad_search import Asker  # a slow import, and not needed to read results
 
-    weights = np.array((start or starting_points(ledger, best_first)[0]).weights)
+    free, bounds = list(best_first), space.bounds
+    weights = np.array((start or starting_points(ledger, free, space)[0]).weights)
     left = ledger.left - leave
     asker = Asker(
         optimizer,
-        start=np.clip(weights[list(best_first)], *bounds).tolist(),
+        start=np.clip(weights[free], *bounds).tolist(),
         bounds=bounds,
         # the start is scored already; and so is what differs only in options that its method does not have
         budget=left + 1 if methods is None or methods.settled else 2 * left,
@@ -172,21 +175,24 @@ def ask_and_tell(
             if asker.finished or asks > 4 * ledger.budget:
                 return True
             rows = np.tile(weights, (len(points), 1))
-            rows[:, list(best_first)] = points[:, : len(best_first)]
-            rows = np.hstack([rows, points[:, len(best_first) :]])  # how they are mixed, where that is searched
+            rows[:, free] = points[:, : len(free)]
+            ways = points[:, len(free) :]  # how they are mixed, where that is searched
+            rows = np.hstack([space.projected(rows, free=free), ways])
             trials = ledger.score(rows, ["ask"] * len(points))
             asker.tell([trial.objective for trial in trials])
     return False
 
 
-def starting_points(ledger: Ledger, searched: Sequence[int]) -> list[Trial]:
-    """The baselines in which only the adapters `searched` have a weight, best first."""
+def starting_points(ledger: Ledger, searched: Sequence[int], space: Space) -> list[Trial]:
+    """The baselines in which only the adapters `searched` have a weight, best first; where that is asked for, of those
+    whose weights add up to what they should, if there are any."""
 
     def expressible(trial: Trial) -> bool:
         return all(weight == 0 or i in searched for i, weight in enumerate(trial.weights))
 
     baselines = [trial for trial in ledger.trials if trial.kind in ("base", "uniform", "single")]
-    return sorted(filter(expressible, baselines), key=lambda trial: (trial.objective, trial.number))
+    found = sorted(filter(expressible, baselines), key=lambda trial: (trial.objective, trial.number))
+    return [trial for trial in found if space.contains_sums(trial.weights)] or found
 
 
 def searched_count(adapters: int, budget: int, *, seeds: int = 1) -> int:

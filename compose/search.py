@@ -36,7 +36,8 @@ from .module_groups import ModuleGroups, column_names
 from .nevergrad_run import NevergradRun
 from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
 from .prior import Prior
-from .search_settings import ADAM, FIT, FIT_BOUNDS, NEVERGRAD_BOUNDS, OWN, check_settings
+from .search_settings import ADAM, FIT, OWN, check_settings, limits_of
+from .space import Space
 from .top_mix import TOP
 from .trials import Ledger, Progress, SearchResult, Trial
 
@@ -76,12 +77,13 @@ def search(
     workers    points that a nevergrad optimizer is asked for at a time, scored as one batch.
     bounds     of every weight: by default 0 to 1.5 for fit and adam, -1.5 to 1.5 for the others.
     l1         multiplies mean |w|: by default 0 for fit and adam, which have a prior of their own, 0.05 for the others.
-    simplex    weights are not negative and add up to 1, in every group; for fit.
-    scale      with `simplex`: they add up to a number between these two instead, which the fit chooses.
+    simplex    weights are not negative and add up to 1, in every group. What a nevergrad optimizer or adam asks for is
+               scored at the nearest such point.
+    scale      with `simplex`: they add up to a number between these two instead, which the search chooses.
     groups     a weight for each group of modules of each adapter; the scorer must have been made with the same groups.
                Base, uniform and the single adapters are still whole ones. Not for the preset.
     methods    search the merge method as well, by nevergrad; the scorer must have been made with the same methods. Not
-               with groups, seeds, the simplex or the preset.
+               with groups, seeds or the preset.
     seeds      searches by a nevergrad optimizer that share the budget; the mean of what they find is one more mix, for
                the method exact.
     gate       False: the few-shot loss decides; for adam and nevergrad's optimizers.
@@ -196,28 +198,23 @@ def _run_of(
 ) -> Run:
     if preset:
         return PresetRun(names, ledger, seed=seed, gated=gate)
+    within = limits_of(bounds, optimizer, simplex=simplex)
+    space = Space(len(names), within, simplex, len(groups) if groups else 1, scale or (1.0, 1.0))
     if methods is not None:
         return MixedRun(
-            names, ledger, methods, seed=seed, workers=workers, optimizer=optimizer or ONE_AT_A_TIME,
-            bounds=bounds or NEVERGRAD_BOUNDS, gated=gate, top=top,
+            names, ledger, methods, seed=seed, workers=workers, optimizer=optimizer or ONE_AT_A_TIME, space=space,
+            gated=gate, top=top,
         )  # fmt: skip
-    size = len(groups) if groups else 1
     if optimizer in (None, FIT):
-        within, sums = bounds or FIT_BOUNDS, scale or (1.0, 1.0)
-        if size > 1:
-            return GroupedFit(names, ledger, seed=seed, bounds=within, simplex=simplex, scale=sums, groups=size)
-        return FittedRun(names, ledger, seed=seed, bounds=within, simplex=simplex, scale=sums)
+        return (GroupedFit if space.groups > 1 else FittedRun)(names, ledger, seed=seed, space=space)
     if optimizer == ADAM:
-        scoring = _differentiable(scorer)
-        return AdamRun(names, ledger, scoring, seed=seed, bounds=bounds or FIT_BOUNDS, groups=size, gated=gate, top=top)
-    within = bounds or NEVERGRAD_BOUNDS
-    if size > 1:
+        return AdamRun(names, ledger, _differentiable(scorer), seed=seed, space=space, gated=gate, top=top)
+    if space.groups > 1:
         return GroupedNevergrad(
-            names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=within, groups=size, gated=gate,
-            top=top,
-        )  # fmt: skip
+            names, ledger, seed=seed, workers=workers, optimizer=optimizer, space=space, gated=gate, top=top
+        )
     return NevergradRun(
-        names, ledger, seed=seed, workers=workers, optimizer=optimizer, bounds=within, seeds=seeds, gated=gate, top=top
+        names, ledger, seed=seed, workers=workers, optimizer=optimizer, space=space, seeds=seeds, gated=gate, top=top
     )
 
 

@@ -53,11 +53,11 @@ def check_settings(
     how many weights an adapter has, None for one in all."""
     if methods is not None:
         check_methods(
-            methods.names, weights_only=optimizer in (FIT, ADAM), preset=preset, simplex=simplex,
-            grouped=groups is not None, seeds=seeds,
+            methods.names, weights_only=optimizer in (FIT, ADAM), preset=preset, grouped=groups is not None,
+            seeds=seeds,
         )  # fmt: skip
         optimizer = mixed_optimizer(optimizer, methods, workers=workers)
-    check_scorable(methods.names if methods else [method], len(names), _bounds_of(bounds, optimizer))
+    check_scorable(methods.names if methods else [method], len(names), limits_of(bounds, optimizer, simplex=simplex))
     if not names:
         raise SearchError("there is no adapter to search", remedy="name at least one adapter")
     if budget < 1 or workers < 1:
@@ -77,10 +77,10 @@ def check_settings(
             f"adam needs gradients by the weights, which mixes by the method {method} do not have",
             remedy=f"--optimizer {FIT} or Cobyla, or --method {' or '.join(SMOOTH)}",
         )
-    if simplex and (preset is not None or optimizer not in (None, FIT)):
-        raise SearchError("only the fit searches the simplex", remedy=f"--optimizer {FIT}, or leave --simplex out")
+    if simplex and preset is not None:
+        raise SearchError(f"the preset {preset} has no simplex", remedy="leave --preset or --simplex out")
     if simplex:
-        _check_sums(bounds or FIT_BOUNDS, scale or (1.0, 1.0), len(names))
+        _check_sums(limits_of(bounds, optimizer), scale or (1.0, 1.0), len(names))
     elif scale is not None:
         raise SearchError("a scale is for weights that add up to something", remedy="--simplex --scale 0.5,1.5")
     if seeds < 1 or top < 0:
@@ -123,8 +123,12 @@ def _check_sums(bounds: tuple[float, float], scale: tuple[float, float], adapter
         )
 
 
-def _bounds_of(bounds: tuple[float, float] | None, optimizer: str | None) -> tuple[float, float]:
-    return bounds or (FIT_BOUNDS if optimizer in OWN else NEVERGRAD_BOUNDS)
+def limits_of(
+    bounds: tuple[float, float] | None, optimizer: str | None, *, simplex: bool = False
+) -> tuple[float, float]:
+    """Of every weight: `bounds`, or the optimizer's default; not below 0 on the simplex."""
+    low, high = bounds or (FIT_BOUNDS if optimizer in OWN else NEVERGRAD_BOUNDS)
+    return (max(0.0, low) if simplex else low), high
 
 
 def _check_preset(

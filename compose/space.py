@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 
 CLOSE = 1e-4
 """How far a sum of weights may be off its limits."""
+HALVINGS = 60
+"""Of an interval in which the shift of a projection lies: to the last bit."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Space:
     @property
     def size(self) -> int:
         return self.adapters * self.groups
+
+    @property
+    def of_whole_adapters(self) -> Space:
+        """The same with one weight for each adapter."""
+        return replace(self, groups=1)
 
     @cached_property
     def uniform(self) -> Floats:
@@ -57,6 +64,35 @@ class Space:
         if self._adds_up(row) or free.all():
             return row
         return self.minimum(function, start=start, free=np.ones_like(free))  # so few of them cannot keep the sums
+
+    def projected(self, rows: Floats, *, free: Sequence[int] | None = None) -> Floats:
+        """(K, C) -> (K, C): the nearest points of the space (Euclidean). Only the columns `free` move, by default all.
+
+        Weights within limits that add up to a given sum: all are shifted by the same number, then cut off at the limits
+        (Duchi et al., "Efficient projections onto the l1-ball", ICML 2008, for a lower limit only)."""
+        moves = np.ones(self.size, dtype=bool) if free is None else np.isin(np.arange(self.size), list(free))
+        low, high = self.bounds
+
+        def shifted(by: Floats) -> Floats:  # (K, G) -> (K, N, G)
+            moved = np.where(moves, np.clip(rows + np.tile(by, self.adapters), low, high), rows)
+            return moved.reshape(-1, self.adapters, self.groups)
+
+        none = np.zeros((len(rows), self.groups))
+        if not self.simplex:
+            return np.asarray(shifted(none).reshape(rows.shape))
+        sums = shifted(none).sum(axis=1)
+        target = np.clip(sums, *self.scale)
+        widest = high - low + np.abs(rows).max(initial=0.0)
+        below, above = none - widest, none + widest
+        for _ in range(HALVINGS):
+            middle = (below + above) / 2
+            less = shifted(middle).sum(axis=1) < target
+            below, above = np.where(less, middle, below), np.where(less, above, middle)
+        return np.asarray(shifted(np.where(sums == target, 0.0, above)).reshape(rows.shape))
+
+    def contains_sums(self, row: Sequence[float]) -> bool:
+        """Whether (C,) weights add up to what they should; always without `simplex`."""
+        return not self.simplex or self._adds_up(np.array(row))
 
     def _sums(self, weights: Floats) -> Floats:
         """(G,): over the adapters, in each group."""

@@ -115,7 +115,7 @@ def search(
     non_negative: Annotated[
         bool, typer.Option("--non-negative", help="No weight below 0 (as fit does anyhow).")
     ] = False,
-    simplex: Annotated[bool, typer.Option("--simplex", help="Weights of 0 or more that add up to 1; for fit.")] = False,
+    simplex: Annotated[bool, typer.Option("--simplex", help="Weights of 0 or more that add up to 1.")] = False,
     scale: Annotated[
         str,
         typer.Option(metavar="LOW,HIGH", help="With --simplex: they add up to a number between, which is searched."),

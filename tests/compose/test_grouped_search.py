@@ -148,9 +148,7 @@ def test_the_model_after_the_probes_knows_the_slope_of_every_group_that_was_prob
     effects, margins = random.normal(size=(6, 4)), random.normal(size=4)
     scorer = Margins(("a", "b", "c"), effects, margins)
     ledger = Ledger(scorer, Objective(mean_over_examples, l1=0), budget=40, replay=(), on_trial=None)
-    fit = GroupedFit(
-        scorer.names, ledger, seed=0, bounds=(0, 1.5), simplex=False, scale=(1, 1), groups=2
-    )  # fmt: skip
+    fit = GroupedFit(scorer.names, ledger, seed=0, space=Space(3, (0, 1.5), groups=2))
     fit._whole.model = MarginModel(np.zeros(3), margins, effects[::2] + effects[1::2])
     [mix] = ledger.score(np.array([[0.5, 0.5, 0.25, 0.25, 0.0, 0.0]]), ["ask"])
     model = fit._by_groups(mix, heaviest(mix, 2, 5))
@@ -246,6 +244,15 @@ def test_on_the_simplex_the_weights_of_every_group_add_up_to_one() -> None:
         np.testing.assert_allclose(ask.sum(axis=0), [1, 1], atol=0.003)
 
 
+@pytest.mark.parametrize("optimizer", ["Cobyla", "OnePlusOne", "adam"])
+def test_the_other_optimizers_keep_the_sums_of_every_group_too(optimizer: str) -> None:
+    result = run(helpful_below(), simplex=True, scale=(0.5, 1.25), optimizer=optimizer)
+    asks = [np.array(trial.weights).reshape(3, 2) for trial in result.trials if trial.kind == "ask"]
+    assert len(asks) > 5
+    for ask in asks:
+        assert (ask >= 0).all() and (ask.sum(axis=0) > 0.5 - 1e-9).all() and (ask.sum(axis=0) < 1.25 + 1e-9).all()
+
+
 def test_what_cannot_be_is_said() -> None:
     scorer = helpful_below()
     with pytest.raises(SearchError, match="has no groups"):
@@ -283,7 +290,7 @@ def test_a_scale_is_searched_and_kept_by_every_mix_that_is_asked(groups: int) ->
         ({"simplex": True, "scale": (-1.0, 0.5)}, "the scale"),
         ({"simplex": True, "scale": (0.0, 0.0)}, "the scale"),
         ({"simplex": True, "scale": (5.0, 6.0)}, r"no 3 weights within \(0.0, 1.5\) .* add up to 5 to 6"),
-        ({"simplex": True, "scale": (0.5, 1.0), "optimizer": "Cobyla"}, "only the fit searches the simplex"),
+        ({"simplex": True, "preset": "lorahub"}, "the preset lorahub has no simplex"),
     ],
 )
 def test_a_scale_that_cannot_be_is_refused(options: dict[str, Any], said: str) -> None:

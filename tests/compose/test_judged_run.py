@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from compose.errors import SearchError
 from compose.gate import CONFIDENCE, decide, exceeds_chance
 from compose.judged_run import BASE, FOLDS, FOUND
+from compose.method_space import MethodSpace
 from compose.scoring.guarded import GuardedScorer
 from compose.scoring.protocol import Scorer
 from compose.scoring.tie_break import with_tie_break
@@ -291,3 +292,36 @@ def test_without_any_mix_the_gate_is_about_what_is_simple() -> None:
     assert decide([], "base", {"base": ones, "single": ones - 0.5}, folds=4).kept == "single"
     nothing = decide([], "base", {"base": ones, "single": ones + 0.5}, folds=4)
     assert nothing.kept == "base" and "single has a loss of 1.500" in nothing.sentence
+
+
+@pytest.mark.parametrize("optimizer", ["Cobyla", "OnePlusOne", "CMA", "NGOpt", "adam"])
+@pytest.mark.parametrize("scale", [None, (0.5, 1.4)])
+def test_on_the_simplex_all_that_is_asked_for_adds_up_and_the_best_share_is_found(
+    optimizer: str, scale: tuple[float, float] | None
+) -> None:
+    low, high = scale or (1.0, 1.0)
+    world = World.drawn([2.0, 2.0, -1.0, -1.0], examples=64, seed=2)
+    result = found(world, optimizer=optimizer, simplex=True, scale=scale, budget=60, gate=False, l1=0)
+    asks = np.array([trial.weights for trial in result.trials if trial.kind == "ask"])
+    assert len(asks) > 10 and (asks >= 0).all()
+    assert (asks.sum(axis=1) >= low - 1e-9).all() and (asks.sum(axis=1) <= high + 1e-9).all()
+    share = np.linspace(0, high, 50)
+    best = world.example_losses(np.stack([share, high - share, 0 * share, 0 * share], axis=1)).mean(axis=1).min()
+    assert result.loss < best + (0.01 if optimizer in ("Cobyla", "adam") else 0.1)
+
+
+def test_a_search_over_methods_keeps_to_the_simplex() -> None:
+    world = World.drawn([1.0, 0.5, -1.0], examples=32)
+    space = MethodSpace.of(["exact", "lorahub"])
+    mixed = OneWay(world.slopes, world.base)
+    result = found(mixed, optimizer=None, simplex=True, methods=space, gate=False)
+    asks = np.array([trial.weights for trial in result.trials if trial.kind == "ask"])
+    assert len(asks) > 5
+    np.testing.assert_allclose(asks.sum(axis=1), 1)
+
+
+class OneWay(World):
+    """Mixes the same way by whatever method."""
+
+    def example_losses(self, weights: Floats) -> Floats:
+        return super().example_losses(weights[:, : len(self.slopes)])

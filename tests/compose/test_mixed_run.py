@@ -209,7 +209,7 @@ def test_a_search_in_a_coarse_format_is_decided_by_rows_with_their_methods() -> 
         ({"optimizer": "fit"}, "fit and adam search weights"),
         ({"optimizer": "adam"}, "fit and adam search weights"),
         ({"preset": "lorahub"}, "has one method"),
-        ({"simplex": True}, "only the fit searches the simplex"),
+        ({"simplex": True, "scale": (9.0, 10.0)}, "add up to 9 to 10"),
         ({"groups": ModuleGroups(("x", "y"), (("*.q",), ("*.v",)))}, "groups of modules are searched by one method"),
         ({"seeds": 3}, "several seeds cannot be averaged"),
         ({"scale": (0.5, 1.5)}, "a scale is for weights that add up"),

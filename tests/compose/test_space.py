@@ -64,3 +64,28 @@ def test_without_simplex_only_the_bounds_count() -> None:
     space = Space(3, (-1.0, 1.0))
     found = space.minimum(distance_to(5.0, -0.5, -9.0), start=space.uniform, free=np.array([True, True, False]))
     np.testing.assert_allclose(found, [1.0, -0.5, 1 / 3], atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.4, 1.1)])
+def test_a_projection_is_the_nearest_point_of_the_space_and_leaves_what_is_in_it(
+    groups: int, scale: tuple[float, float]
+) -> None:
+    space = Space(4, (0.0, 0.8), simplex=True, groups=groups, scale=scale)
+    rows = np.random.default_rng(groups).normal(0.3, 0.8, (20, space.size))
+    found = space.projected(rows)
+    assert all(space.contains_sums(row) for row in found.tolist()) and (found >= 0).all() and (found <= 0.8).all()
+    for row, near in zip(rows, found, strict=True):
+        best = space.minimum(distance_to(*row), start=space.uniform, free=np.ones(space.size, dtype=bool))
+        assert np.linalg.norm(near - row) <= np.linalg.norm(best - row) + 1e-4
+        np.testing.assert_allclose(near, best, atol=2e-3)
+    np.testing.assert_allclose(space.projected(found), found, atol=1e-12)
+
+
+def test_a_projection_moves_only_the_weights_that_are_free() -> None:
+    space = Space(3, (0.0, 1.5), simplex=True)
+    row = np.array([[0.9, 0.7, 0.3]])
+    np.testing.assert_allclose(space.projected(row, free=[0, 1]), [[0.45, 0.25, 0.3]], atol=1e-12)
+    wide = Space(3, (-1.0, 0.5))
+    np.testing.assert_array_equal(wide.projected(row, free=[0]), [[0.5, 0.7, 0.3]])
+    assert wide.contains_sums([5.0, 5.0, 5.0]) and not space.contains_sums([0.0, 0.0, 0.0])

@@ -215,7 +215,7 @@ def test_from_python_and_from_the_command_line(home: Home, few_shot: Path, mixhu
         (("--method", "exact,ties", "--param", "speed=3"), "option"),
         (("--method", "exact,ties", "--optimizer", "fit"), "--optimizer Cobyla"),
         (("--method", "exact,ties", "--preset", "lorahub"), "has one method"),
-        (("--method", "exact,ties", "--simplex"), "leave --simplex out"),
+        (("--method", "exact,ties", "--simplex", "--scale", "90,100"), "add up to 90 to 100"),
         (("--method", "exact,slerp"), "between two adapters"),
         (("--method", "prompt-mean"), "use one of"),
     ],
