@@ -14,7 +14,7 @@ from hub.actions import search_plan
 from hub.actions.search_on_ray import RaySetup
 from hub.address import parse_address
 from hub.cli.interrupts import Interrupts
-from hub.cli.mix_options import MixCommand, searched_params
+from hub.cli.mix_options import GroupsOption, MixCommand, searched_params
 from hub.cli.output import JsonOption, Output
 from hub.cli.preselection import preselect
 from hub.cli.report import check_report_file, write_report
@@ -120,13 +120,7 @@ def search(
         str,
         typer.Option(metavar="LOW,HIGH", help="With --simplex: they add up to a number between, which is searched."),
     ] = "",
-    groups: Annotated[
-        str,
-        typer.Option(
-            metavar="layers:N|attn,mlp|GLOBS",
-            help="A weight per adapter and group of modules: N groups of layers, kinds (attn, mlp, other), or globs.",
-        ),
-    ] = "",
+    groups: GroupsOption = "",
     l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
     seeds: Annotated[
         int, typer.Option(min=1, help="Searches by a nevergrad optimizer that share the budget and are averaged.")
