@@ -164,6 +164,7 @@ def search(
         raise UsageError(
             f"--ray-actors {ray_actors} is for a search in Ray actors", remedy="add --ray, or leave it out"
         )
+    on_ray = RaySetup(ray, ray_actors, out.warn) if ray else None
     with open_hub() as hub, Interrupts() as interrupts:
         if finish and not resume:
             raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
@@ -187,7 +188,7 @@ def search(
             if select:
                 selected = preselect(
                     out, hub.workshop, addresses, examples, count=select, named=bool(adapters), base=base,
-                    namespace=namespace, labels=labels, encoder=encoder, device=device,
+                    namespace=namespace, labels=labels, encoder=encoder, device=device, ray=on_ray,
                 )  # fmt: skip
                 named = dict(zip(addresses, names, strict=True))
                 addresses = list(selected.adapters)
@@ -236,7 +237,7 @@ def search(
         done = (
             search_action.finish(hub.workshop, plan, mixer=hub.mixer)
             if finish
-            else carry_out(out, hub, plan, interrupts, RaySetup(ray, ray_actors, out.warn) if ray else None)
+            else carry_out(out, hub, plan, interrupts, on_ray)
         )
         found = None if done is None else hub.report(done.uuid)
         if found is not None and report_file is not None:
