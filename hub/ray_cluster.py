@@ -85,7 +85,7 @@ def _require_ray(address: str) -> None:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=HEALTH_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise HubError(
-            f"what listens at {address} is no Ray: it did not answer within {HEALTH_SECONDS} seconds",
+            f"no Ray answers at {address} within {HEALTH_SECONDS} seconds, though something listens there",
             remedy="give HOST:PORT of its head as `ray start --head` says it, or --ray alone: on this machine",
         ) from error
     if asked.returncode:
