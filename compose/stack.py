@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .adapter import LINEAR, LoraAdapter
+from .adapter import LINEAR, Factors, LoraAdapter
 from .compatibility import CompatibilityReport, shape_differences
 from .elementwise_stack import compat_scalings, elementwise_stack, fold_balanced, root_of, same, signed_root
 from .errors import IncompatibleAdapters, UnsupportedAdapter
@@ -27,6 +27,7 @@ from .methods import MergeMethod, find_method
 from .methods.lorahub import COMPAT, PROCRUSTES
 from .methods.params import Value
 from .mixed_factors import MixedFactors, Stack, checked_weights
+from .row_upload import filled_tensors
 
 
 def stack_adapters(
@@ -148,17 +149,14 @@ def _exact(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> _ExactStack:
-    shared: dict[str, tuple[Tensor, Tensor]] = {}
+    parts: dict[str, list[tuple[int, Factors]]] = {}
     spans: dict[str, tuple[int, int]] = {}
     owner: list[int] = []
     scaling: list[float] = []
     for module in shapes:
-        parts = [(i, adapter.modules[module]) for i, adapter in enumerate(adapters) if module in adapter.modules]
-        a = torch.cat([factors.A for _, factors in parts], dim=0)
-        b = torch.cat([factors.B for _, factors in parts], dim=1)
-        shared[module] = (a.to(device, dtype), b.to(device, dtype))
         start = len(owner)
-        for i, factors in parts:
+        parts[module] = [(i, one.modules[module]) for i, one in enumerate(adapters) if module in one.modules]
+        for i, factors in parts[module]:
             owner += [i] * factors.rank
             scaling += [factors.scaling] * factors.rank
         spans[module] = (start, len(owner))
@@ -167,11 +165,33 @@ def _exact(
         params={},
         names=tuple(adapter.name for adapter in adapters),
         module_shapes=shapes,
-        shared=shared,
+        shared=_shared(shapes, parts, dtype=dtype, device=torch.device(device)),
         spans=spans,
         owner=torch.tensor(owner, device=device),
         scaling=torch.tensor(scaling, dtype=torch.float64).to(device, dtype),
     )
+
+
+def _shared(
+    shapes: Mapping[str, tuple[int, int]],
+    parts: Mapping[str, Sequence[tuple[int, Factors]]],
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """All A's of a module below each other, all its B's side by side: module -> (total rank, in), (out, total rank)."""
+    wanted: list[tuple[int, int]] = []
+    pieces: list[list[Tensor]] = []
+    for module, (out_features, in_features) in shapes.items():
+        rank = sum(factors.rank for _, factors in parts[module])
+        wanted += [(rank, in_features), (out_features, rank)]
+        pieces += [[factors.A for _, factors in parts[module]], [factors.B for _, factors in parts[module]]]
+
+    def fill(number: int, whole: Tensor) -> None:
+        torch.cat([piece.to(whole.dtype) for piece in pieces[number]], dim=number % 2, out=whole)  # A, B, A, B ...
+
+    found = iter(filled_tensors(wanted, fill, dtype=dtype, device=device))
+    return {module: (next(found), next(found)) for module in shapes}
 
 
 # --- any other method: its own function, per candidate and module ---------------------------------------------------
@@ -203,9 +223,15 @@ class _PerCandidateStack:
         merged = [self.method.apply(factors, row, self.params)[0] for row in rows]
         rank = max(one.rank for one in merged)
         out_features, in_features = self.module_shapes[module]
-        a = torch.zeros(len(rows), rank, in_features, dtype=self.dtype)
-        b = torch.zeros(len(rows), out_features, rank, dtype=self.dtype)
-        for k, one in enumerate(merged):
-            a[k, : one.rank] = one.A
-            b[k, :, : one.rank] = one.scaling * one.B
-        return MixedFactors(A=a.to(self.place), B=b.to(self.place))
+
+        def fill(number: int, whole: Tensor) -> None:
+            whole.zero_()
+            for mixed, one in zip(whole, merged, strict=True):
+                if number == 0:
+                    mixed[: one.rank] = one.A
+                else:
+                    mixed[:, : one.rank] = one.scaling * one.B
+
+        shapes = [(len(rows), rank, in_features), (len(rows), out_features, rank)]
+        a, b = filled_tensors(shapes, fill, dtype=self.dtype, device=self.place)
+        return MixedFactors(A=a, B=b)

@@ -7,6 +7,8 @@ reach a cluster and has its token can run code on it, so it belongs on a private
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +18,8 @@ from hub.errors import HubError
 LOCAL = "local"
 ANSWER_SECONDS = 5
 """For a cluster's port to take a connection. Ray itself would try for minutes, with log lines of its own."""
+HEALTH_SECONDS = 20
+"""For `ray health-check`, which takes 2 where Ray answers or refuses the token."""
 
 
 def is_cluster(text: str) -> bool:
@@ -27,8 +31,8 @@ def is_cluster(text: str) -> bool:
 def connected(address: str) -> Iterator[None]:
     """Ray at `address` (HOST:PORT, or `auto`), or, with `local`, started here and ended with the search.
 
-    A process that is connected already keeps its connection. `HubError` when there is no cluster at the address or it
-    refuses the token.
+    A process that is connected already keeps its connection. `HubError` when there is no cluster at the address, it
+    refuses the token, or it has another version of Ray.
     """
     _require_answer(address)
     try:
@@ -38,6 +42,7 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _require_ray(address)
     try:
         if address == LOCAL:
             ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
@@ -68,3 +73,24 @@ def _require_answer(address: str) -> None:
             f"no Ray answers at {address}: {error}",
             remedy=f"start it there (ray start --head --port={port}), or give --ray alone: on this machine",
         ) from error
+
+
+def _require_ray(address: str) -> None:
+    """`HubError` unless what listens at HOST:PORT is a Ray that lets us in. Asked in a process of its own, which can be
+    ended, and whose log lines nobody sees."""
+    if ":" not in address or "://" in address:
+        return
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=HEALTH_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise HubError(
+            f"no Ray answers at {address} within {HEALTH_SECONDS} seconds, though something listens there",
+            remedy="give HOST:PORT of its head as `ray start --head` says it, or --ray alone: on this machine",
+        ) from error
+    if asked.returncode:
+        said = (asked.stderr.strip() or asked.stdout.strip()).rpartition("\n")[2]
+        raise HubError(
+            f"cannot connect to Ray at {address}: {said.partition('. ')[0]}",
+            remedy="give the cluster's RAY_AUTH_TOKEN here, and install its version of Ray",
+        )

@@ -144,21 +144,31 @@ class CausalScorer(PopulationScorer):
         """Whether the logits of its labels are those that the model gives when nothing is shared or cut."""
         row, width = self._rows[example], len(self._labels[example])
         ids = torch.tensor([row], device=input_device(self._model))
+
+        def truth() -> Tensor:
+            logits: Tensor = self._model(input_ids=ids, use_cache=False).logits[0, -width - 1 : -1]
+            return logits
+
         with torch.inference_mode():
-            truth = self._model(input_ids=ids, use_cache=False).logits[0, -width - 1 : -1]
-            found = self._label_logits((example,), 1)
+            same = agree(lambda: self._label_logits((example,), 1), truth, self._model)
         self._prefix.drop()
-        return agree(found, truth)
+        return same
 
     def _pads_well(self, example: int) -> bool:
-        """Whether the model gives the same logits with padding as without."""
-        row, width = [self._rows[example]], len(self._labels[example])
+        """Whether the model gives the same logits with padding as without: as much of it as there are tokens, so that a
+        lost mask shows, where the model has positions for that."""
+        row, width = self._rows[example], len(self._labels[example])
+        most = getattr(self._model.config, "max_position_embeddings", None)
+        extra = len(row) if most is None else min(len(row), max(2, most - len(row)))
         pad, device = pad_token(self._tokenizer), input_device(self._model)
-        plain = pad_rows(row, value=pad, left=True, device=device)
-        padded = pad_rows(row, value=pad, left=True, extra=2, device=device)
+
+        def logits(extra: int) -> Tensor:
+            rows = pad_rows([row], value=pad, left=True, extra=extra, device=device)
+            found: Tensor = self._model(**self._inputs(rows)).logits[:, -width - 1 : -1]
+            return found
+
         with torch.inference_mode():
-            truth, found = (self._model(**self._inputs(rows)).logits[:, -width - 1 : -1] for rows in (plain, padded))
-        return agree(found, truth)
+            return agree(lambda: logits(extra), lambda: logits(0), self._model)
 
     def _texts(self, group: Sequence[int], candidates: int) -> list[str]:
         pad = pad_token(self._tokenizer)

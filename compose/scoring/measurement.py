@@ -25,6 +25,7 @@ from ..device import input_device, products
 from ..examples import Examples
 from ..methods import MergeMethod
 from ..mixed_factors import MixedFactors, Stack
+from ..module_groups import ModuleGroups
 from .loading import LoadedBase, make_scorer
 from .output_layer import output_layer
 
@@ -64,22 +65,24 @@ def measure(
     adapters: Sequence[LoraAdapter],
     method: str = "lorahub",
     params: Mapping[str, object] | None = None,
+    groups: ModuleGroups | None = None,
     labels: Mapping[str, str] | None = None,
     population: int = 16,
     repeats: int = 3,
     chunks: Sequence[int] = (),
 ) -> Measured:
-    """Time `population` random mixes, each chunk size `repeats` times: in turn, so that a machine that becomes busy
-    slows all of them; on a GPU one size after the other, as graphs are made in the first two runs. Errors are those of
-    `make_scorer`."""
+    """Time `population` random mixes, with `groups` of a weight for each, every chunk size `repeats` times: in turn, so
+    that a machine that becomes busy slows all of them; on a GPU one size after the other, as graphs are made in the
+    first two runs. Errors are those of `make_scorer`."""
     device = input_device(base.model)
     clock = _Clock(device)
     sizes = tuple(chunks) or tuple(c * (16 if device.type == "cuda" else 1) for c in CHUNKS)
     scorer: Any = make_scorer(
-        base, examples=examples, adapters=adapters, method=method, params=params, labels=labels, token_budget=sizes[0]
-    )
+        base, examples=examples, adapters=adapters, method=method, params=params, groups=groups, labels=labels,
+        token_budget=sizes[0],
+    )  # fmt: skip
     crowd = scorer._population
-    rows = np.random.default_rng(0).uniform(0, 1, (population, len(adapters)))
+    rows = np.random.default_rng(0).uniform(0, 1, (population, len(scorer.adapter_names)))
     times: dict[int, list[float]] = {size: [] for size in sizes}
     scorer.example_losses(rows[:1])
     crowd.token_budget = 0  # so that the first size begins as the others do

@@ -174,12 +174,15 @@ class Population:
         with it as without."""
         if not self.lower.paths:
             return
+
+        def computed() -> Tensor:
+            with self.lower.idle():
+                return work()
+
         with torch.inference_mode():
             work()  # the first time it is recorded, which is a forward of its own
-            found = work()
-            with self.lower.idle():
-                truth = work()
-        if not agree(found, truth):
+            same = agree(work, computed, self.model)
+        if not same:
             self.lower.forget()
 
     def _chunks(

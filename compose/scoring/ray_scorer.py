@@ -64,6 +64,7 @@ class RayScorers:
         self._waiting: dict[Any, tuple[Any, int | None]] = {}  # a call's reference -> its actor and piece of work
         self._lost = 0  # actors in a row
         self._numbers = itertools.count()
+        self._kept_from = 0
         for _ in range(self.count):
             self._start()
 
@@ -79,7 +80,11 @@ class RayScorers:
 
     def make_scorer(self, **options: Any) -> RayScorer:
         """The scorer that `load()(**options)` gives, in all actors. Errors are those of making it."""
-        return RayScorer(self, next(self._numbers), options)
+        return RayScorer(self, (next(self._numbers), self._kept_from, self._ray.put(options)))
+
+    def forget(self) -> None:
+        """No scorer that was made so far is asked for anything more: an actor drops them when it makes the next one."""
+        self._kept_from = next(self._numbers)
 
     def ask(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """`method` of the actors, once for each of `arguments`; the results in that order.
@@ -157,8 +162,9 @@ class RayScorers:
 class RayScorer:
     """A `Scorer` whose forwards run in the actors of `RayScorers`."""
 
-    def __init__(self, actors: RayScorers, number: int, options: Mapping[str, Any]) -> None:
-        self._actors, self._made = actors, (number, dict(options))
+    def __init__(self, actors: RayScorers, made: tuple[int, int, Any]) -> None:
+        """`made`: its number, the lowest number of those that are still wanted, and a reference to its options."""
+        self._actors, self._made = actors, made
         [self._facts] = actors.ask("describe", [self._made])
         self._budget: int = self._facts["token_budget"]
 
@@ -221,10 +227,10 @@ class _Actor:
     def ready(self) -> None:
         """Answered once the worker runs."""
 
-    def describe(self, number: int, options: Mapping[str, Any]) -> Any:
+    def describe(self, number: int, kept_from: int, options: Mapping[str, Any]) -> Any:
         """What does not change, or the error of making the scorer."""
         try:
-            scorer = self._scorer(number, options)
+            scorer = self._scorer(number, kept_from, options)
         except Exception as error:
             return error
         names = ("adapter_names", "token_counts", "method", "token_budget")
@@ -233,6 +239,7 @@ class _Actor:
     def run(
         self,
         number: int,
+        kept_from: int,
         options: Mapping[str, Any],
         method: str,
         weights: NDArray[np.float64],
@@ -241,14 +248,15 @@ class _Actor:
     ) -> Any:
         """The results of a share of the forwards and the token budget they ended with, or the error of the scorer."""
         try:
-            scorer = self._scorer(number, options)
+            scorer = self._scorer(number, kept_from, options)
             scorer.share, scorer.token_budget = share, token_budget
             # a copy: what Ray hands over is read-only
             return getattr(scorer, method)(np.array(weights)), scorer.token_budget
         except Exception as error:
             return error
 
-    def _scorer(self, number: int, options: Mapping[str, Any]) -> Any:
+    def _scorer(self, number: int, kept_from: int, options: Mapping[str, Any]) -> Any:
+        self._scorers = {other: scorer for other, scorer in self._scorers.items() if other >= kept_from}
         if self._make is None:
             self._make = self._load()
         if number not in self._scorers:

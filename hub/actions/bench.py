@@ -29,6 +29,7 @@ def bench(plan: SearchPlan, *, population: int, repeats: int) -> Measured:
         adapters=adapters_of(plan),
         method=options.merge_method(),
         params=options.merge_params(),
+        groups=plan.groups,
         labels=labels,
         population=population,
         repeats=repeats,

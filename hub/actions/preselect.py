@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from compose.examples import Examples, read_labels
 from compose.recipe import RECIPE_FILE
 from hub.actions.compose import pin_parts
 from hub.actions.search_objective import read_source
+from hub.actions.search_on_ray import RaySetup, actors_with, check_in_actors
 from hub.actions.search_plan import SearchOptions
 from hub.actions.seen_examples import seen_by
 from hub.actions.shortlist import shortlist
@@ -27,6 +29,7 @@ from storage.adapter_search import AdapterFilter, FoundAdapter, find_adapters
 if TYPE_CHECKING:
     from compose.adapter import LoraAdapter
     from compose.preselect import Considered
+    from compose.scoring.protocol import Scorer
     from storage.adapters import AdapterFacts
 
 
@@ -54,6 +57,7 @@ def select(
     labels: Path | Mapping[str, str] | None = None,
     encoder: Path | None = None,
     options: SearchOptions | None = None,
+    ray: RaySetup | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Selected:
     """The best `count` of `addresses`, or, without any, of all adapters here that are bound to `base`, perhaps of one
@@ -62,14 +66,17 @@ def select(
     A mix that was itself searched on some of these examples would look better on them than it is: it is left out,
     unless a person has `named` the addresses. Each is scored alone by its few-shot loss, whatever the search minimises
     afterwards; with `encoder`, the folder of a sentence encoder, only those whose descriptions are most like the
-    examples are. Nothing is stored.
+    examples are. `ray`: the adapters are scored in actors there, which have the device of `options`; the descriptions
+    are compared on this machine. Nothing is stored.
     """
+    chosen = options or SearchOptions()
+    if ray is not None:
+        check_in_actors(chosen)
     candidates, found = _candidates(home, addresses, base=base, namespace=namespace)
     if found.directory is None:
         raise UnknownBase(f"the files of the base model {found.name} are not on this machine", remedy="--base FOLDER")
     rows = read_source(examples, "loss", None).examples
     texts = read_labels(labels) if isinstance(labels, Path) else labels
-    chosen = options or SearchOptions()
 
     from compose.preselect import Considered, preselect
 
@@ -88,11 +95,12 @@ def select(
         raise SearchError(f"none of {len(candidates)} adapters can be searched: {first} {why}", remedy="name some")
     listed, unlike = list(usable), list[Considered]()
     if encoder is not None:
-        listed, unlike = shortlist(usable, checkout, rows, encoder, count=count, device=chosen.device)
-    done = preselect(
-        [str(one) for one in listed], _reader(checkout, found.directory),
-        _scorer(found.directory, rows, texts, chosen), count=count, on_progress=on_progress,
-    )  # fmt: skip
+        listed, unlike = shortlist(usable, checkout, rows, encoder, count=count, device="cpu" if ray else chosen.device)
+    with ExitStack() as held:
+        done = preselect(
+            [str(one) for one in listed], _reader(checkout, found.directory),
+            _scorer(_maker(found.directory, chosen, ray, held), rows, texts), count=count, on_progress=on_progress,
+        )  # fmt: skip
     unusable = [Considered(str(one), False, None, refusal) for one, (_, refusal) in candidates.items() if refusal]
     kept = tuple(parse_address(name) for name in done.kept)
     return Selected(kept, (*done.considered, *unlike, *unusable), done.evaluations)
@@ -184,22 +192,34 @@ def _reader(checkout: Callable[[Address], Path], base: Path) -> Callable[[str], 
     return lambda name: read_adapter(checkout(parse_address(name)), name=name, base=tensors)
 
 
+def _maker(base: Path, options: SearchOptions, ray: RaySetup | None, held: ExitStack) -> Callable[..., Scorer]:
+    """`make_scorer` of the base, which is loaded once: here, or in actors that live until `held` is closed."""
+    if ray is None:
+        from compose.scoring.loading import load_base, make_scorer
+
+        return partial(make_scorer, load_base(base, device=options.device))
+    actors = held.enter_context(actors_with(base, replace(options, dtype="float32"), ray, {}))
+
+    def make(**given: Any) -> Scorer:
+        actors.forget()  # one chunk of adapters in memory at a time
+        return actors.make_scorer(**given)
+
+    return make
+
+
 def _scorer(
-    base: Path, examples: Examples, labels: Mapping[str, str] | None, options: SearchOptions
+    make: Callable[..., Scorer], examples: Examples, labels: Mapping[str, str] | None
 ) -> Callable[[Sequence[LoraAdapter]], list[float]]:
-    """Scores a few adapters, each alone at weight 1, as one batch; the base is loaded once."""
+    """Scores a few adapters, each alone at weight 1, as one batch."""
     import numpy as np
 
     from compose.objective import mean_over_examples
-    from compose.scoring.loading import load_base, make_scorer
-
-    loaded = load_base(base, device=options.device)
 
     def score(adapters: Sequence[LoraAdapter]) -> list[float]:
         if extra := next((one for one in adapters if not one.is_plain), None):
             raise UnsupportedAdapter(f"{extra.name} changes more than linear layers")
         # exact: alone at weight 1 all methods agree, and this one takes any ranks
-        scorer = make_scorer(loaded, examples=examples, adapters=adapters, method="exact", labels=labels)
+        scorer = make(examples=examples, adapters=adapters, method="exact", labels=labels)
         losses = scorer.example_losses(np.eye(len(adapters)))
         return [float(loss) for loss in mean_over_examples(losses, scorer.token_counts)]
 

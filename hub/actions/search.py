@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,6 +29,7 @@ from hub.finite import finite
 from hub.home import Home
 from hub.methods_tried import MethodTried, chosen_way, methods_tried
 from hub.metric_of_loss import metric_of
+from hub.ray_cluster import connected
 from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import searches
 
@@ -117,13 +118,27 @@ def run(
     `on_start` is told before anything slow begins: a search that is killed can be resumed as well. `stop` is asked
     after loading and after every batch, for a Ctrl-C whose KeyboardInterrupt was lost; once it is true, any error is
     taken for its consequence and raised as KeyboardInterrupt. `ray`: score in actors there; the trials are the same.
-    `mixer` makes the mix and publishes it. What fails without the model too is an error before anything is stored.
+    `mixer` makes the mix and publishes it. What fails without the model too, and a Ray that does not answer, is an
+    error before anything is stored.
     """
-    began = time.perf_counter()
     if ray is not None:
         check_in_actors(plan.options)  # also of a search that began without
     if plan.uuid is None:
         rehearse(plan, in_actors=ray is not None)
+    with connected(ray.address) if ray is not None else nullcontext():
+        return _carried_out(home, plan, on_start, on_batch, stop, ray, mixer)
+
+
+def _carried_out(
+    home: Home,
+    plan: SearchPlan,
+    on_start: Callable[[str], None] | None,
+    on_batch: Callable[[Progress], None] | None,
+    stop: Callable[[], bool],
+    ray: RaySetup | None,
+    mixer: Mixer,
+) -> SearchDone:
+    began = time.perf_counter()
     row = begin(home, plan)
     recorder = _Recorder(home, row, on_batch, stop)
     held = ExitStack()

@@ -5,8 +5,8 @@ The base model must lie at the same path on every node, and the nodes must have 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from hub.ray_cluster import connected
 
 if TYPE_CHECKING:
     from compose.scoring.protocol import Scorer
+    from compose.scoring.ray_scorer import RayScorers
     from hub.actions.search_plan import SearchOptions, SearchPlan
 
 ACTOR_DEVICES = ("cpu", "cuda")
@@ -60,21 +61,30 @@ def scorer_in_actors(
 ) -> Scorer:
     """As `hub.actions.search` makes it in this process from the base in `directory`, in actors that live until `held`
     is closed. `settings` are those of `make_scorer` that do not depend on rows."""
-    import torch
-
     from compose.scoring.loading import read_kind
-    from compose.scoring.ray_scorer import RayScorers
 
     kind, tokenizer = read_kind(directory)
-    held.enter_context(connected(ray.address))
-    actors = held.enter_context(
-        RayScorers(
-            partial(load_maker, directory, plan.options.dtype, plan.options.device, settings), actors=ray.actors,
-            gpus=plan.options.device != "cpu", threads=torch.get_num_threads(),
-            warn=ray.warn,
-        )
-    )  # fmt: skip
+    actors = held.enter_context(actors_with(directory, plan.options, ray, settings))
     return objective_of(plan, actors.make_scorer, kind=kind, tokenizer=tokenizer)
+
+
+@contextmanager
+def actors_with(
+    directory: Path, options: SearchOptions, ray: RaySetup, settings: dict[str, Any]
+) -> Iterator[RayScorers]:
+    """Actors that load the base in `directory`, as `options` say, and make scorers with `settings`; until closed."""
+    import torch
+
+    from compose.scoring.ray_scorer import RayScorers
+
+    with (
+        connected(ray.address),
+        RayScorers(
+            partial(load_maker, directory, options.dtype, options.device, settings), actors=ray.actors,
+            gpus=options.device != "cpu", threads=torch.get_num_threads(), warn=ray.warn,
+        ) as actors,
+    ):  # fmt: skip
+        yield actors
 
 
 def load_maker(directory: Path, dtype: str, device: str, settings: dict[str, Any]) -> Any:

@@ -10,9 +10,12 @@ import typer
 
 from hub.actions import search_plan
 from hub.actions.bench import bench as run_bench
-from hub.cli.mix_options import MethodOption, MixCommand, ParamOption, method_params
+from hub.cli.mix_options import GroupsOption, MethodOption, MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output, facts_lines, table
 from hub.cli.target import open_hub
+
+ANY_BUDGET = 1_000_000
+"""Nothing is searched, so no group or adapter may be too many."""
 
 
 def register(app: typer.Typer) -> None:
@@ -35,6 +38,7 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="How often each chunk size is timed.")] = 3,
     method: MethodOption = search_plan.DEFAULT_METHOD,
     param: ParamOption = None,
+    groups: GroupsOption = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     dtype: Annotated[
         str, typer.Option(help="float32, tf32 (GPU), bfloat16, or auto: bfloat16 where the device has it.")
@@ -58,9 +62,10 @@ def bench(
             template=template,
             chat_template=chat_template,
             options=search_plan.SearchOptions(
-                budget=len(adapters) + 2,
+                budget=ANY_BUDGET,
                 method=method,
                 params=method_params(method, param),
+                groups=groups or None,
                 device=device,
                 dtype=dtype,
                 chunk_tokens=chunk_tokens,
@@ -69,10 +74,12 @@ def bench(
         )
         found = run_bench(plan, population=population, repeats=repeats)
     split = ", ".join(f"{name} {share:.0%}" for name, share in found.split.items())
-    chosen = {"method": plan.options.merge_method(), "adapters": len(plan.parts)}
+    names = plan.groups.names if plan.groups else ()
+    chosen = {"method": plan.options.merge_method(), "adapters": len(plan.parts), "groups": list(names)}
+    weights = f", each with {len(names)} weights: {', '.join(names)}" if names else ""
     rate = f"{found.flop_per_second / 1e9:.1f} of {found.matmul_rate / 1e9:.1f} GFLOP/s"
     facts = {
-        "mixed": f"{chosen['adapters']} adapters by {chosen['method']}",
+        "mixed": f"{chosen['adapters']} adapters by {chosen['method']}{weights}",
         "candidates per second": f"{found.candidates_per_second:.3g} (population {population}, {plan.options.dtype})",
         "a step": split,
         "matrix products": f"{found.share_of_matmul_rate:.0%} of this machine's rate ({rate})",

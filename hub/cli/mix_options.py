@@ -19,6 +19,13 @@ MethodOption = Annotated[str, typer.Option(help="How to mix; listed below. For p
 ParamOption = Annotated[
     list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="An option of the method; may be repeated.")
 ]
+GroupsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="layers:N|attn,mlp|GLOBS",
+        help="A weight per adapter and group of modules: N groups of layers, kinds (attn, mlp, other), or globs.",
+    ),
+]
 MAX_WEIGHTS_FILE = 1_000_000
 
 

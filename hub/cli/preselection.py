@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hub.actions.preselect import Selected, select
+from hub.actions.search_on_ray import RaySetup
 from hub.actions.search_plan import SearchOptions
 from hub.address import Address
 from hub.cli.output import Output, table
@@ -30,6 +31,7 @@ def preselect(
     labels: Path | None,
     encoder: Path | None,
     device: str,
+    ray: RaySetup | None = None,
 ) -> Selected:
     """Select under a bar on stderr, and say there what was kept."""
     columns = (TextColumn("scoring single adapters"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -38,7 +40,7 @@ def preselect(
         task = bar.add_task("preselect", total=None)
         selected = select(
             home, addresses, examples, count=count, named=named, base=base, namespace=namespace, labels=labels,
-            encoder=encoder,
+            encoder=encoder, ray=ray,
             options=SearchOptions(device=device),
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip

@@ -14,7 +14,7 @@ from hub.actions import search_plan
 from hub.actions.search_on_ray import RaySetup
 from hub.address import parse_address
 from hub.cli.interrupts import Interrupts
-from hub.cli.mix_options import MixCommand, searched_params
+from hub.cli.mix_options import GroupsOption, MixCommand, searched_params
 from hub.cli.output import JsonOption, Output
 from hub.cli.preselection import preselect
 from hub.cli.report import check_report_file, write_report
@@ -120,13 +120,7 @@ def search(
         str,
         typer.Option(metavar="LOW,HIGH", help="With --simplex: they add up to a number between, which is searched."),
     ] = "",
-    groups: Annotated[
-        str,
-        typer.Option(
-            metavar="layers:N|attn,mlp|GLOBS",
-            help="A weight per adapter and group of modules: N groups of layers, kinds (attn, mlp, other), or globs.",
-        ),
-    ] = "",
+    groups: GroupsOption = "",
     l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
     seeds: Annotated[
         int, typer.Option(min=1, help="Searches by a nevergrad optimizer that share the budget and are averaged.")
@@ -170,6 +164,7 @@ def search(
         raise UsageError(
             f"--ray-actors {ray_actors} is for a search in Ray actors", remedy="add --ray, or leave it out"
         )
+    on_ray = RaySetup(ray, ray_actors, out.warn) if ray else None
     with open_hub() as hub, Interrupts() as interrupts:
         if finish and not resume:
             raise UsageError("--finish is for a stopped search", remedy="mixhub search --resume ID --finish")
@@ -193,7 +188,7 @@ def search(
             if select:
                 selected = preselect(
                     out, hub.workshop, addresses, examples, count=select, named=bool(adapters), base=base,
-                    namespace=namespace, labels=labels, encoder=encoder, device=device,
+                    namespace=namespace, labels=labels, encoder=encoder, device=device, ray=on_ray,
                 )  # fmt: skip
                 named = dict(zip(addresses, names, strict=True))
                 addresses = list(selected.adapters)
@@ -242,7 +237,7 @@ def search(
         done = (
             search_action.finish(hub.workshop, plan, mixer=hub.mixer)
             if finish
-            else carry_out(out, hub, plan, interrupts, RaySetup(ray, ray_actors, out.warn) if ray else None)
+            else carry_out(out, hub, plan, interrupts, on_ray)
         )
         found = None if done is None else hub.report(done.uuid)
         if found is not None and report_file is not None:

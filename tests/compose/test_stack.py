@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from compose.adapter import Factors, LoraAdapter
 from compose.errors import BadMethod, BadWeights, IncompatibleAdapters
 from compose.methods import METHODS
+from compose.row_upload import filled_rows, filled_tensors
 from compose.stack import stack_adapters
 
 SHAPES = {"encoder.q": (5, 4), "encoder.v": (3, 6), "decoder.q": (7, 4)}
@@ -103,6 +106,37 @@ def test_the_exact_stack_shares_its_factors_among_candidates() -> None:
     mixed = stack_adapters(mixed_bag(), method="exact").mix(WEIGHTS)["encoder.q"]
     assert mixed.A.shape == (6, 4)  # ranks 2 + 3 + 1, once for all candidates
     assert mixed.diagonal is not None and mixed.diagonal.shape == (4, 6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stack_that_travels_through_buffers_is_the_one_that_is_made_in_place(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where what is made next lies in memory that was used before."""
+    adapters, rows = (mixed_bag()[:2], WEIGHTS[:, :2].abs()) if method == "slerp" else (mixed_bag(), WEIGHTS)
+    plain = stack_adapters(adapters, method=method).mix(rows)
+    travelled: list[int] = []
+
+    def staged(*given: Any, make: Callable[..., Any], **named: Any) -> Any:
+        travelled.append(1)
+        return make(*given, **named, staged=True)
+
+    monkeypatch.setattr("compose.stack.filled_tensors", partial(staged, make=filled_tensors))
+    monkeypatch.setattr("compose.elementwise_stack.filled_rows", partial(staged, make=filled_rows))
+    found = stack_adapters(adapters, method=method).mix(rows)
+    assert travelled
+    for path, mixed in plain.items():
+        assert torch.equal(found[path].A, mixed.A) and torch.equal(found[path].B, mixed.B)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", METHODS)
+def test_on_a_gpu_a_stack_has_the_numbers_of_the_cpu(method: str) -> None:
+    adapters, rows = (mixed_bag()[:2], WEIGHTS[:, :2].abs()) if method == "slerp" else (mixed_bag(), WEIGHTS)
+    here, there = (stack_adapters(adapters, method=method, dtype=torch.float64, device=d) for d in ("cpu", "cuda"))
+    for (path, mixed), found in zip(here.mix(rows).items(), there.mix(rows).values(), strict=True):
+        assert found.A.device.type == "cuda"
+        torch.testing.assert_close(found.deltas().cpu(), mixed.deltas(), rtol=1e-11, atol=1e-12, msg=path)
 
 
 def test_modules_of_different_shapes_are_refused_by_name() -> None:

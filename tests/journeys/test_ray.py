@@ -28,7 +28,8 @@ from compose.scoring.objectives import objective_scorer
 from compose.scoring.ray_scorer import RayScorers
 from compose.search import search
 from compose.trials import Progress
-from hub.ray_cluster import connected
+from hub.errors import HubError
+from hub.ray_cluster import _require_ray, connected
 
 HEAD = """
 import sys
@@ -251,6 +252,38 @@ def test_the_command_line_searches_in_actors(
     there = mixhub(*words, "--ray", cluster, "--ray-actors", 1)
     assert there.code == 0, there.err
     assert json.dumps(there.json["trials"]) == json.dumps(alone["trials"])
+
+
+def test_adapters_are_selected_in_actors_by_the_losses_of_one_process(
+    cluster: str, mixhub: Callable[..., Any], write_lora: Callable[..., Path], tiny_t5: Path, few_shot: Path
+) -> None:
+    for seed in range(3):
+        mixhub("publish", write_lora(f"p{seed}", seed=seed, scale=0.2), f"team/s{seed}", "--base", tiny_t5)
+    words = ["search", "--select", 2, "--base", tiny_t5, "--examples", few_shot, "--budget", 8, "--json"]
+    alone = mixhub(*words).json
+    there = mixhub(*words, "--ray", cluster, "--ray-actors", 1)
+    assert there.code == 0, there.err
+    assert there.json["preselection"] == alone["preselection"] and there.json["trials"] == alone["trials"]
+    no_gpu = mixhub(*words, "--ray", cluster, "--device", "cuda")
+    assert no_gpu.code != 0 and "this Ray cluster has room for 0 actors with a GPU" in no_gpu.err
+
+
+def test_chunks_of_adapters_are_scored_one_after_the_other_by_the_same_actors(
+    actors: RayScorers, make: Callable[..., Any]
+) -> None:
+    expected = make()(examples=ROWS).example_losses(np.eye(3))
+    for _ in range(2):
+        actors.forget()
+        np.testing.assert_array_equal(actors.make_scorer(examples=ROWS).example_losses(np.eye(3)), expected)
+
+
+def test_a_wrong_token_is_said_at_once_and_without_log_lines(
+    cluster: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
+    with pytest.raises(HubError, match=r"token is missing or incorrect(.|\n)*RAY_AUTH_TOKEN"):
+        _require_ray(cluster)  # this process may be connected already
+    assert capfd.readouterr() == ("", "")
 
 
 def test_actors_that_are_only_lost_end_the_search_with_the_way_to_go_on(

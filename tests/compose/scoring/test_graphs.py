@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from compose.examples import Example, Examples
-from compose.row_upload import filled_rows
 from compose.scoring import make_scorer
 from compose.scoring.graphs import CudaCapture, ForwardGraphs
 from compose.stack import stack_adapters
@@ -264,22 +263,6 @@ def test_a_known_chunk_is_scored_without_asking_the_device(
     assert found == ["captured"]
 
 
-# --- loading --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_rows_that_travel_while_the_next_is_made_all_arrive(count: int) -> None:
-    made: list[int] = []
-
-    def fill(number: int, row: Tensor) -> None:
-        made.append(row.data_ptr())
-        torch.arange(number, number + 4, out=row)
-
-    staged, plain = (filled_rows(count, 4, fill, dtype=torch.float32, device=CPU, staged=s) for s in (True, False))
-    assert torch.equal(staged, plain) and staged[-1].tolist() == [count - 1, count, count + 1, count + 2]
-    assert len(set(made[:count])) == min(2, count), "two buffers in turn"
-
-
 # --- with a GPU -----------------------------------------------------------------------------------------------------
 
 
@@ -297,15 +280,6 @@ def test_on_a_gpu_chunks_are_captured_and_give_the_losses_of_the_cpu(
         np.testing.assert_allclose(graphed.example_losses(rows), plain.example_losses(rows), rtol=0, atol=1e-9)
     assert len(graphs) == 1 and not graphs.failed
     assert graphed.predictions(WEIGHTS) == plain.predictions(WEIGHTS)
-
-
-@pytest.mark.gpu
-def test_on_a_gpu_the_rows_of_a_stack_arrive_whole() -> None:
-    def fill(number: int, row: Tensor) -> None:
-        row.fill_(number)
-
-    found = filled_rows(40, 1 << 20, fill, dtype=torch.float32, device=torch.device("cuda"))
-    assert torch.equal(found.mean(1).cpu(), torch.arange(40.0))
 
 
 @pytest.mark.gpu

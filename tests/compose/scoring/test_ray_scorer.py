@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from compose.errors import SearchError
-from compose.scoring.ray_scorer import RayScorer, RayScorers, _count
+from compose.scoring.ray_scorer import RayScorer, RayScorers, _Actor, _count
 
 LOSSES = np.array([[1.0, np.nan, 3.0], [4.0, 5.0, np.inf]])
 TEXTS = [["a", "", "c"], ["d", "e", "f"]]
@@ -39,7 +40,7 @@ class Actors:
 
 
 def scorer_of(actors: Actors) -> RayScorer:
-    return RayScorer(cast(RayScorers, actors), 0, {})
+    return RayScorer(cast(RayScorers, actors), (0, 0, {}))
 
 
 def test_every_loss_and_text_comes_from_the_share_that_has_it() -> None:
@@ -55,6 +56,19 @@ def test_where_one_actor_had_to_halve_its_chunks_all_cut_alike_and_the_batch_is_
     assert actors.budgets == [1024, 1024, 512, 512]
     scorer.example_losses(np.zeros((2, 1)))
     assert actors.budgets[4:] == [512, 512]
+
+
+def test_an_actor_drops_the_scorers_that_nobody_asks_any_more() -> None:
+    made: list[int] = []
+
+    def make(*, which: int) -> object:
+        made.append(which)
+        return object()
+
+    actor = _Actor(lambda: make, torch.get_num_threads())
+    for number, kept_from in [(0, 0), (1, 0), (0, 0), (3, 2)]:
+        actor._scorer(number, kept_from, {"which": number})
+    assert made == [0, 1, 3] and list(actor._scorers) == [3]
 
 
 def test_there_are_as_many_actors_as_gpus_or_slots_and_never_more_than_there_is_room_for() -> None:

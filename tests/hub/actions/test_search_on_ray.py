@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hub.actions.search import run
 from hub.actions.search_on_ray import RaySetup, load_maker
 from hub.actions.search_plan import SearchOptions, SearchPlan, new_plan
 from hub.address import parse_address
+from hub.errors import HubError
 from hub.home import Home
 from storage import searches
 
@@ -67,5 +69,14 @@ def test_a_search_that_began_without_ray_does_not_go_on_in_actors_that_cannot_ru
 ) -> None:
     with pytest.raises(SearchError, match="--optimizer adam with --ray"):
         run(home, planned(in_actors=False, optimizer="adam"), ray=RaySetup("local"))
+    with home.read() as session:
+        assert searches.every(session) == []
+
+
+def test_where_no_ray_answers_nothing_is_stored(planned: Callable[..., SearchPlan], home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(HubError, match=f"no Ray answers at {address}"):
+        run(home, planned(), ray=RaySetup(address))
     with home.read() as session:
         assert searches.every(session) == []

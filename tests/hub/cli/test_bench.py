@@ -10,6 +10,7 @@ import pytest
 
 from compose import device
 from compose.errors import SearchError
+from compose.scoring import make_scorer
 from hub.actions import search_plan
 
 Write = Callable[..., Path]
@@ -49,6 +50,47 @@ def test_bench_measures_the_rows_that_a_search_would_score(mixhub: Run, few_shot
     labels.write_text('{"x": "a text", "y": "another"}')
     ran = mixhub(*command, "--labels", labels)
     assert ran.code != 0 and "labels are not used" in ran.err and "--labels" in ran.err, "as a search refuses them"
+
+
+@pytest.mark.usefixtures("two")
+def test_bench_measures_mixes_by_groups_of_modules(
+    mixhub: Run, few_shot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[tuple[str, ...], Any]] = []
+
+    def recording(*given: Any, **named: Any) -> Any:
+        scorer = make_scorer(*given, **named)
+        mix = scorer._population.stack.mix  # type: ignore[attr-defined]  # not in the protocol
+        names = scorer.adapter_names
+
+        def mixed(rows: Any) -> Any:
+            asked.append((names, rows))
+            return mix(rows)
+
+        object.__setattr__(scorer._population.stack, "mix", mixed)  # type: ignore[attr-defined]
+        return scorer
+
+    monkeypatch.setattr("compose.scoring.measurement.make_scorer", recording)
+    command = ("bench", "team/a", "team/b", "--examples", few_shot, "--population", "3", "--repeats", "1")
+    found = mixhub(*command, "--groups", "layers:2", "--json").json
+    assert found["groups"] == ["encoder layer 0", "decoder layer 0"] and found["adapters"] == 2
+    assert found["candidates_per_second"] > 0 and sum(found["split"].values()) == pytest.approx(1)
+    assert asked[0][0] == tuple(f"team/{a} [{group} layer 0]" for a in "ab" for group in ("encoder", "decoder"))
+    rows = asked[-1][1]
+    assert rows.shape == (3, 4) and bool((rows[:, 0] != rows[:, 1]).all()), "every group has a weight of its own"
+    text = mixhub(*command, "--chunk-tokens", "64", "--groups", "encoder.*,other").out
+    assert "2 adapters by exact, each with 2 weights: encoder.*, other" in " ".join(text.split())
+    assert mixhub(*command, "--chunk-tokens", "64", "--json").json["groups"] == []
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [("layers:3", "2 layers in 2 stacks"), ("depth", "no group of modules 'depth'"), ("encoder.*", "fit no group")],
+)
+def test_bench_refuses_the_groups_that_a_search_refuses(mixhub: Run, few_shot: Path, groups: str, said: str) -> None:
+    ran = mixhub("bench", "team/a", "--examples", few_shot, "--groups", groups)
+    assert ran.code != 0 and said in ran.err
 
 
 @pytest.mark.usefixtures("two")
