@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_one_task_and_draw_run_and_the_figures_follow_from_the_cells(tmp_path: P
     assert made["default_16"]["exact_match"] > made["best_single_16"]["exact_match"]  # of this task by far
     assert made["default_16"]["evaluations"] <= 40
     assert made["default_against"]["all"]["16"].keys() == set(METHODS) - {"default"}
+
+
+def test_the_stored_result_has_the_figures_of_its_cells() -> None:
+    stored = json.loads((SCRIPT.parent / "results" / "bench_demo_fit.json").read_text())
+    for method in METHODS:
+        cells = [cell for cell in stored["cells"] if cell["method"] == method]
+        assert stored[f"{method}_16"]["cells"] == len(cells) == 48
+        assert abs(stored[f"{method}_16"]["mean_gain"] - statistics.mean(cell["gain"] for cell in cells)) < 1e-3
 
 
 def test_an_unknown_task_is_refused() -> None:
