@@ -1,50 +1,92 @@
 """The ordinary alternative to mixing: a LoRA trained with PEFT on the same few examples.
 
-The setting of the adapters that are mixed (rank 8, alpha 16, attention of layers 3 to 5, cross-entropy over 20 *
-cosine to the labels' embeddings by the frozen base), all examples in one batch, AdamW. Of the learning rates 1e-4, 3e-4
-and 1e-3 the best mean was taken on draw 0 of the held-out tasks, 16 examples.
+The setting of the adapters that are mixed (rank 8, alpha 16, their modules and their loss), all examples in one batch,
+AdamW at a constant rate. Encoder: of the learning rates 1e-4, 3e-4 and 1e-3 the best mean was taken on draw 0 of the
+held-out tasks, 16 examples. Demo: of the rates 1e-3, 3e-3 and 1e-2 and of 40 and 100 steps the best mean on draws 0 and
+1 of its tasks (`results/bench_demo.md`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from peft import LoraConfig, get_peft_model
+from torch import Tensor
 from torch.nn import functional
 
 from compose.adapter import LoraAdapter
 from compose.examples import Examples
 from compose.peft_files import read_adapter
 from compose.scoring import LoadedBase
+from hub.demo.base_training import make_batch
 
-STEPS = 40
-LEARNING_RATE = 3e-4
-MODULES = r"encoder\.layer\.[345]\.attention\.(self\.(query|key|value)|output\.dense)"
+Loss = Callable[[LoadedBase], Tensor]
 
 
-def finetuned(base: LoadedBase, examples: Examples, labels: Mapping[str, str], *, seed: int) -> LoraAdapter:
-    """The adapter after `STEPS` steps over all `examples`."""
+def label_loss(base: LoadedBase, examples: Examples, labels: Mapping[str, str]) -> Loss:
+    """Cross-entropy over 20 * cosine to the labels' embeddings by the frozen base."""
     names = list(labels)
     with torch.no_grad():
         targets = torch.cat([_embed(base, [text]) for text in labels.values()])
     wanted = torch.tensor([names.index(example.output) for example in examples])
+
+    def loss(trained: LoadedBase) -> Tensor:
+        embedded = _embed(trained, [example.input for example in examples])
+        return functional.cross_entropy(20 * embedded @ targets.T, wanted)
+
+    return loss
+
+
+def token_loss(base: LoadedBase, examples: Examples, _: Mapping[str, str] | None) -> Loss:
+    """Mean over the tokens of all outputs."""
+    batch = make_batch(base.tokenizer, [(example.input, example.output) for example in examples])
+
+    def loss(trained: LoadedBase) -> Tensor:
+        found: Tensor = trained.model(**batch).loss
+        return found
+
+    return loss
+
+
+@dataclass(frozen=True)
+class Training:
+    modules: str | list[str]
+    loss: Callable[..., Loss]
+    steps: int
+    learning_rate: float
+
+
+TRAININGS = {
+    "encoder": Training(
+        r"encoder\.layer\.[345]\.attention\.(self\.(query|key|value)|output\.dense)", label_loss, 40, 3e-4
+    ),
+    "seq2seq": Training(["q", "v"], token_loss, 100, 3e-3),
+}
+"""By the kind of the base: the real encoder, and the demo's T5."""
+
+
+def finetuned(base: LoadedBase, examples: Examples, labels: Mapping[str, str] | None, *, seed: int) -> LoraAdapter:
+    """The adapter after all steps over all `examples`."""
+    training = TRAININGS[base.kind]
+    loss = training.loss(base, examples, labels)
     torch.manual_seed(seed)
-    config = LoraConfig(r=8, lora_alpha=16, target_modules=MODULES, lora_dropout=0.0)
+    config = LoraConfig(r=8, lora_alpha=16, target_modules=training.modules, lora_dropout=0.0)
     model = get_peft_model(base.model, config)
-    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=LEARNING_RATE, weight_decay=0)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=training.learning_rate, weight_decay=0)
     try:
-        for _ in range(STEPS):
-            embedded = _embed(replace(base, model=model), [example.input for example in examples])
-            loss = functional.cross_entropy(20 * embedded @ targets.T, wanted)
+        for _ in range(training.steps):
+            value = loss(replace(base, model=model))
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         with TemporaryDirectory() as folder:
-            model.save_pretrained(folder)
+            # "auto" would look the base up on the model hub, to see whether its vocabulary was resized
+            model.save_pretrained(folder, save_embedding_layers=False)
             return read_adapter(Path(folder), name="finetuned")
     finally:
         model.unload()  # the base is shared

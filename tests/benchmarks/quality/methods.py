@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from quality.cell import COMPAT, EXACT, FACTORS, Cell, Merge
-from quality.finetune import STEPS, finetuned
+from quality.finetune import TRAININGS, finetuned
 
 from compose.adapter import LoraAdapter
 from compose.search import search
@@ -54,7 +55,7 @@ def trained(cell: Cell) -> Found:
     """A new adapter, trained on the few examples alone."""
     bench = cell.draw.bench
     adapter = finetuned(bench.base, bench.task.draw(cell.draw.number, cell.shots), bench.task.labels, seed=cell.seed)
-    return Found(EXACT, (1.0,), STEPS, adapter=adapter)
+    return Found(EXACT, (1.0,), TRAININGS[bench.base.kind].steps, adapter=adapter)
 
 
 METHODS: dict[str, Callable[[Cell], Found]] = {
@@ -68,3 +69,11 @@ METHODS: dict[str, Callable[[Cell], Found]] = {
     "adam": partial(searched, optimizer="adam"),
     "finetune": trained,
 }
+
+
+def methods_of(words: str) -> list[str]:
+    """The methods of a list with commas; the base first, because gains need it."""
+    names = words.split(",")
+    if unknown := set(names) - METHODS.keys():
+        raise ArgumentTypeError(f"there is no method {', '.join(sorted(unknown))}; choose from {', '.join(METHODS)}")
+    return ["base", *(name for name in names if name != "base")]

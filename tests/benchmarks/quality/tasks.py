@@ -23,10 +23,11 @@ TEST_ROWS = 400
 
 @dataclass(frozen=True)
 class Task:
-    """`labels`: label -> the text that stands for it; `pool` is what few-shot examples are drawn from."""
+    """`labels`: label -> the text that stands for it, None where text is generated; `pool` is what few-shot examples
+    are drawn from."""
 
     name: str
-    labels: dict[str, str]
+    labels: dict[str, str] | None
     pool: Examples
     test: Examples
 
