@@ -100,13 +100,16 @@ class CausalScorer(PopulationScorer):
         """(K * label tokens, vocabulary)"""
         inputs, labels = self._batch(tuple(group))
         places = labels.of(candidates)
-        going_on: dict[str, Any] = {}
-        if len(self._prefix):
-            turn = self._population.turn
-            going_on = self._prefix.states(turn, rows=len(group), candidates=candidates)
+        going_on = self._going_on(len(group), candidates)
         with self._last.only_at(places), output_only_at(self._model, places):
             output = self._population.call(group, candidates, inputs, going_on)
         return wanted_logits(output.logits, places)
+
+    def _going_on(self, rows: int, candidates: int) -> dict[str, Any]:
+        """The shared prefix's states of the mixes that are attached; empty where there is no such prefix."""
+        if not len(self._prefix):
+            return {}
+        return self._prefix.states(self._population.turn, rows=rows, candidates=candidates)
 
     def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], LabelPlaces]:
         """What the model is given for the examples of `group` behind the shared prefix, and where their labels are
@@ -138,7 +141,7 @@ class CausalScorer(PopulationScorer):
             if not all(self._agrees(example) for example in {by_length[0], by_length[-1]}):
                 shortcut.forget()
                 self._batches.clear()
-        self._pads = self._takes_positions and self._pads_well(by_length[0])
+        self._pads = self._takes_positions and self._pads_well(by_length[0], len(self._rows[by_length[-1]]))
 
     def _agrees(self, example: int) -> bool:
         """Whether the logits of its labels are those that the model gives when nothing is shared or cut."""
@@ -150,14 +153,20 @@ class CausalScorer(PopulationScorer):
         self._prefix.drop()
         return agree(found, truth)
 
-    def _pads_well(self, example: int) -> bool:
-        """Whether the model gives the same logits with padding as without."""
-        row, width = [self._rows[example]], len(self._labels[example])
+    def _pads_well(self, example: int, longest: int) -> bool:
+        """Whether the model gives the same logits with padding up to the longest row as without. The padding is behind
+        the shared prefix, where a window that slides counts it."""
+        shared, width = len(self._prefix), len(self._labels[example])
+        row, extra = [self._rows[example][shared:]], max(2, longest - len(self._rows[example]))
         pad, device = pad_token(self._tokenizer), input_device(self._model)
         plain = pad_rows(row, value=pad, left=True, device=device)
-        padded = pad_rows(row, value=pad, left=True, extra=2, device=device)
+        padded = pad_rows(row, value=pad, left=True, extra=extra, device=device)
         with torch.inference_mode():
-            truth, found = (self._model(**self._inputs(rows)).logits[:, -width - 1 : -1] for rows in (plain, padded))
+            truth, found = (
+                self._model(**{**self._inputs(rows, shared), **self._going_on(1, 1)}).logits[:, -width - 1 : -1]
+                for rows in (plain, padded)
+            )
+        self._prefix.drop()
         return agree(found, truth)
 
     def _texts(self, group: Sequence[int], candidates: int) -> list[str]:

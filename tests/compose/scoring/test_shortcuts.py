@@ -205,6 +205,17 @@ def test_what_all_prompts_begin_with_is_computed_once_per_candidate(
     assert shared_rows < 0.6 * sum(calls.rows)
 
 
+@pytest.mark.parametrize("window", [8, 42, 64])
+def test_padding_behind_a_shared_prefix_takes_nothing_out_of_a_sliding_window(sliding: Any, window: int) -> None:
+    family = sliding(window)
+    base = family.base()
+    adapters = family.adapters(base.model, scalings=(2.0, 0.5))
+    scorer: Any = scorer_of(base, adapters, INSTRUCTED)
+    assert len(scorer._prefix) and scorer._pads is (window == 64)
+    alone = [scorer_of(base, adapters, Examples((row,))).example_losses(WEIGHTS) for row in INSTRUCTED]
+    close(scorer.example_losses(WEIGHTS), np.concatenate(alone, axis=1))
+
+
 def test_prompts_with_little_in_common_share_nothing(families: Any, examples: Examples) -> None:
     base = families["llama"].base()
     scorer: Any = scorer_of(base, families["llama"].adapters(base.model, scalings=(1.0,)), examples)
