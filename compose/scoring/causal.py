@@ -25,7 +25,8 @@ from ..errors import BadExamples
 from ..examples import Examples
 from ..mixed_factors import Stack
 from .agreement import agree
-from .generation import greedy
+from .chunks import BESIDE
+from .continuations import Continuations
 from .label_places import LabelPlaces, label_places
 from .last_layer import LastLayer
 from .output_layer import output_only_at, wanted_logits
@@ -64,6 +65,7 @@ class CausalScorer(PopulationScorer):
         check_tokens(model, self._labels, base_name=base_name, what="output")
         check_tokens(model, self._rows, base_name=base_name, what="text")
         self._max_new_tokens = max_new_tokens or max(len(labels) for labels in self._labels)
+        self._answers = Continuations(model, tokenizer, self._prompts, max_new_tokens=self._max_new_tokens)
         parameters = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in parameters
         self._batches: dict[tuple[int, ...], tuple[dict[str, Any], LabelPlaces]] = {}
@@ -90,8 +92,14 @@ class CausalScorer(PopulationScorer):
         return super().losses_and_gradients(weights)
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
-        lengths = [(len(prompt), self._max_new_tokens) for prompt in self._prompts]
-        return self._population.run(weights, lengths, self._texts, pad=self._pads)
+        answers, steps = self._answers, self._max_new_tokens
+        lengths = [(len(prompt) - answers.shared, steps // BESIDE) for prompt in self._prompts]
+        try:
+            return self._population.run(
+                weights, lengths, self._texts, pad=answers.pads, shared=answers.shared, steps=steps
+            )
+        finally:
+            answers.drop()
 
     def _losses(self, group: Sequence[int], candidates: int) -> Tensor:
         return self._batch(tuple(group))[1].mean_losses(self._label_logits(group, candidates))
@@ -170,16 +178,7 @@ class CausalScorer(PopulationScorer):
         return agree(found, truth)
 
     def _texts(self, group: Sequence[int], candidates: int) -> list[str]:
-        pad = pad_token(self._tokenizer)
-        prompts = pad_rows([self._prompts[i] for i in group], value=pad, left=True, device=input_device(self._model))
-        generated = self._model.generate(
-            input_ids=prompts.ids.repeat(candidates, 1),
-            attention_mask=prompts.mask.repeat(candidates, 1),
-            generation_config=greedy(self._model, self._tokenizer, max_new_tokens=self._max_new_tokens),
-        )
-        new = generated[:, prompts.ids.shape[1] :]
-        texts: list[str] = self._tokenizer.batch_decode(new, skip_special_tokens=True)
-        return texts
+        return self._answers.texts(group, candidates, turn=self._population.turn)
 
 
 def _prompt(tokenizer: Any, text: str, number: int) -> list[int]:
