@@ -55,6 +55,7 @@ class SharedPrefix:
             if self._ids is None:
                 with torch.inference_mode(False):
                     self._ids = torch.tensor([self.tokens], device=input_device(self._model))
+            self._held = None  # those of the mixes before go first
             ids = self._ids.repeat(candidates, 1)
             cache = DynamicCache(config=self._model.config)
             with output_only_at(self._model, ids.new_zeros(1)):
