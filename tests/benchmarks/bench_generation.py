@@ -5,7 +5,7 @@
 Models and adapters are those of `bench_scoring.py` (random weights in published shapes, 20 adapters of rank 16, 5
 examples), on a CPU. Three ways (`scoring_speed/former_answers.py` holds the first two): one mix at a time in PEFT, all
 examples as one padded batch; our former way, K mixes on prompts computed whole and encoders run for every mix; and
-`scorer.predictions`. No random model ends by itself, so every answer has all its tokens. Their texts are compared
+`scorer.predictions`. Random models hardly ever end by themselves: answers have all their tokens. The texts are compared
 before anything is timed. Times are process CPU seconds per candidate with one torch thread; what is kept for a whole
 search is warm, as from its second step on; `first` is the first call, with what is tried and recorded in it.
 """
@@ -58,12 +58,18 @@ def _in_decoder(layers: int) -> tuple[str, ...]:
     return tuple(f"decoder.block.{i}.{place}.{part}" for i in range(layers) for place in places for part in "qv")
 
 
+def untied(model: Any) -> Any:
+    """With an output layer of its own: behind random weights a tied one repeats the token it is given."""
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    return model
+
+
 def cases(*, small: bool) -> tuple[Case, ...]:
     width, layers, vocabulary = (128, 2, 1000) if small else (512, 8, 32128)
     deep = layers if small else 12
 
     def seq2seq(key: str, targets: tuple[str, ...]) -> Case:
-        return Case(Shape(key, lambda: t5(width, layers, vocabulary), "seq2seq", targets, "SEQ_2_SEQ_LM", 128))
+        return Case(Shape(key, lambda: untied(t5(width, layers, vocabulary)), "seq2seq", targets, "SEQ_2_SEQ_LM", 128))
 
     causal = Shape(
         "llama_plain", lambda: llama(width, deep, vocabulary), "causal", ("q_proj", "v_proj"), "CAUSAL_LM", 64
@@ -109,13 +115,15 @@ def instructed(examples: Examples, tokens: int) -> Examples:
     return Examples(tuple(Example(instruction + e.input, e.output) for e in examples))
 
 
-def equal_texts(case: Case, folder: Path) -> float:
-    """The share of texts that are the same in all three ways, in float64 over four candidates."""
+def compared_texts(case: Case, folder: Path) -> dict[str, float]:
+    """The share of texts that are the same in all three ways, in float64 over four candidates; and how many differ from
+    each other."""
     bench = Bench(case, folder, torch.float64)
     weights = np.random.default_rng(1).uniform(-WIDEST, WIDEST, (4, ADAPTERS))
-    ways = zip(bench.one_at_a_time(weights), bench.formerly(weights), bench.now(weights), strict=True)
+    now = bench.now(weights)
+    ways = zip(bench.one_at_a_time(weights), bench.formerly(weights), now, strict=True)
     same = [len(set(texts)) == 1 for rows in ways for texts in zip(*rows, strict=True)]
-    return sum(same) / len(same)
+    return {"share_of_equal_texts": sum(same) / len(same), "different_texts": len({t for row in now for t in row})}
 
 
 def measure(case: Case, *, rounds: int) -> dict[str, Any]:
@@ -129,7 +137,7 @@ def measure(case: Case, *, rounds: int) -> dict[str, Any]:
         times.setdefault(name, []).append((time.process_time() - start) / count)
 
     with tempfile.TemporaryDirectory() as folder:
-        same = equal_texts(case, Path(folder))
+        texts = compared_texts(case, Path(folder))
         bench = Bench(case, Path(folder), torch.float32)
         bench.one_at_a_time(np.zeros((1, ADAPTERS)))
         for count in POPULATIONS:
@@ -147,7 +155,7 @@ def measure(case: Case, *, rounds: int) -> dict[str, Any]:
         "prompt_tokens": [len(prompt) for prompt in bench.prompts],
         "shared_tokens": case.instruction,
         "answer_tokens": case.steps,
-        "share_of_equal_texts": same,
+        **texts,
         "seconds": {k: {"median": middle[k], "lowest": min(v), "highest": max(v)} for k, v in times.items()},
         **{f"x_{count}": middle["one_at_a_time"] / middle[f"now_{count}"] for count in POPULATIONS},
         **{f"formerly_x_{count}": middle[f"formerly_{count}"] / middle[f"now_{count}"] for count in POPULATIONS},
@@ -170,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         if options.only not in (None, key):
             continue
         found = result["cases"][key] = measure(case, rounds=1 if options.small else options.rounds)
-        print(f"{key}: {found['share_of_equal_texts']:.0%} of the texts are equal")
+        print(f"{key}: {found['share_of_equal_texts']:.0%} of the texts are equal, {found['different_texts']} differ")
         for what, seconds in found["seconds"].items():
             low, mid, high = (1e3 * seconds[name] for name in ("lowest", "median", "highest"))
             print(f"  {what}: {mid:.0f} ms per candidate ({low:.0f} to {high:.0f})", flush=True)
