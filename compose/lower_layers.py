@@ -54,13 +54,18 @@ class LowerLayers:
         self._parts, self._known = [], {}
 
     @contextmanager
-    def replayed(self, key: Hashable, run: Callable[[], object], *, rows: int, candidates: int) -> Iterator[None]:
+    def replayed(
+        self, key: Hashable, run: Callable[[], object], *, rows: int, candidates: int, generating: bool = False
+    ) -> Iterator[None]:
         """While open, the lower layers give what they gave for the input `key`, repeated for each candidate.
 
-        `run` calls the model on that input, `rows` rows without repeats; it is used once per key and cut short."""
-        outputs = self._known.get(key) or self._record(key, run) if self._parts else []
+        `run` calls the model on that input, `rows` rows without repeats; it is used once per key and cut short.
+        `generating`: only the encoder's layers, which run once; a decoder's are called for each token, and leave keys
+        and values behind for the next one."""
+        parts = self._parts if not generating else self._parts[:1] if _encodes(self._model) else []
+        outputs = self._known.get(key) or self._record(key, run) if parts else []
         with ExitStack() as stack:
-            for part, output in zip(self._parts, outputs, strict=bool(outputs)):
+            for part, output in zip(parts, outputs, strict=False):
                 whole = _repeated(output, rows, candidates)
                 for path in part:
                     stack.enter_context(_answering(self._model.get_submodule(path), whole))
@@ -135,7 +140,7 @@ def _parts_before(model: nn.Module, adapted: Sequence[str]) -> list[list[str]]:
     stand for its last one: nobody else reads what they give."""
     head = _name_of(model, _call(model, "get_output_embeddings"))
     adapted = [path for path in adapted if path != head]
-    if not getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+    if not _encodes(model):
         return _lower(model, adapted)
     encoder = _name_of(model, _call(model, "get_encoder"))
     if encoder is None:
@@ -144,6 +149,11 @@ def _parts_before(model: nn.Module, adapted: Sequence[str]) -> list[list[str]]:
     if inside:
         return _lower(model, inside)
     return [[encoder], *_lower(model, adapted)]
+
+
+def _encodes(model: nn.Module) -> bool:
+    """Whether an encoder runs before the decoder; the first of the runs is then the encoder's."""
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
 
 
 def _lower(model: nn.Module, adapted: Sequence[str]) -> list[list[str]]:

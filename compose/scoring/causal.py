@@ -25,7 +25,8 @@ from ..errors import BadExamples
 from ..examples import Examples
 from ..mixed_factors import Stack
 from .agreement import agree
-from .generation import greedy
+from .chunks import BESIDE
+from .continuations import Continuations
 from .label_places import LabelPlaces, label_places
 from .last_layer import LastLayer
 from .output_layer import output_only_at, wanted_logits
@@ -64,6 +65,7 @@ class CausalScorer(PopulationScorer):
         check_tokens(model, self._labels, base_name=base_name, what="output")
         check_tokens(model, self._rows, base_name=base_name, what="text")
         self._max_new_tokens = max_new_tokens or max(len(labels) for labels in self._labels)
+        self._answers = Continuations(model, tokenizer, self._prompts, max_new_tokens=self._max_new_tokens)
         parameters = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in parameters
         self._batches: dict[tuple[int, ...], tuple[dict[str, Any], LabelPlaces]] = {}
@@ -90,8 +92,14 @@ class CausalScorer(PopulationScorer):
         return super().losses_and_gradients(weights)
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
-        lengths = [(len(prompt), self._max_new_tokens) for prompt in self._prompts]
-        return self._population.run(weights, lengths, self._texts, pad=self._pads)
+        answers, steps = self._answers, self._max_new_tokens
+        lengths = [(len(prompt) - answers.shared, steps // BESIDE) for prompt in self._prompts]
+        try:
+            return self._population.run(
+                weights, lengths, self._texts, pad=answers.pads, shared=answers.shared, steps=steps
+            )
+        finally:
+            answers.drop()
 
     def _losses(self, group: Sequence[int], candidates: int) -> Tensor:
         return self._batch(tuple(group))[1].mean_losses(self._label_logits(group, candidates))
@@ -100,13 +108,16 @@ class CausalScorer(PopulationScorer):
         """(K * label tokens, vocabulary)"""
         inputs, labels = self._batch(tuple(group))
         places = labels.of(candidates)
-        going_on: dict[str, Any] = {}
-        if len(self._prefix):
-            turn = self._population.turn
-            going_on = self._prefix.states(turn, rows=len(group), candidates=candidates)
+        going_on = self._going_on(len(group), candidates)
         with self._last.only_at(places), output_only_at(self._model, places):
             output = self._population.call(group, candidates, inputs, going_on)
         return wanted_logits(output.logits, places)
+
+    def _going_on(self, rows: int, candidates: int) -> dict[str, Any]:
+        """The shared prefix's states of the mixes that are attached; empty where there is no such prefix."""
+        if not len(self._prefix):
+            return {}
+        return self._prefix.states(self._population.turn, rows=rows, candidates=candidates)
 
     def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], LabelPlaces]:
         """What the model is given for the examples of `group` behind the shared prefix, and where their labels are
@@ -138,7 +149,7 @@ class CausalScorer(PopulationScorer):
             if not all(self._agrees(example) for example in {by_length[0], by_length[-1]}):
                 shortcut.forget()
                 self._batches.clear()
-        self._pads = self._takes_positions and self._pads_well(by_length[0])
+        self._pads = self._takes_positions and self._pads_well(by_length[0], len(self._rows[by_length[-1]]))
 
     def _agrees(self, example: int) -> bool:
         """Whether the logits of its labels are those that the model gives when nothing is shared or cut."""
@@ -154,33 +165,30 @@ class CausalScorer(PopulationScorer):
         self._prefix.drop()
         return same
 
-    def _pads_well(self, example: int) -> bool:
-        """Whether the model gives the same logits with padding as without: as much of it as there are tokens, so that a
-        lost mask shows, where the model has positions for that."""
-        row, width = self._rows[example], len(self._labels[example])
+    def _pads_well(self, example: int, longest: int) -> bool:
+        """Whether the model gives the same logits with padding as without: up to the longest row, and as much of it as
+        there are tokens, so that a lost mask shows, where the model has positions for that. The padding is behind the
+        shared prefix, where a window that slides counts it."""
+        shared, width = len(self._prefix), len(self._labels[example])
+        whole = self._rows[example]
         most = getattr(self._model.config, "max_position_embeddings", None)
-        extra = len(row) if most is None else min(len(row), max(2, most - len(row)))
+        many = len(whole) if most is None else min(len(whole), most - len(whole))
+        extra = max(2, longest - len(whole), many)
         pad, device = pad_token(self._tokenizer), input_device(self._model)
 
         def logits(extra: int) -> Tensor:
-            rows = pad_rows([row], value=pad, left=True, extra=extra, device=device)
-            found: Tensor = self._model(**self._inputs(rows)).logits[:, -width - 1 : -1]
+            rows = pad_rows([whole[shared:]], value=pad, left=True, extra=extra, device=device)
+            given = {**self._inputs(rows, shared), **self._going_on(1, 1)}
+            found: Tensor = self._model(**given).logits[:, -width - 1 : -1]
             return found
 
         with torch.inference_mode():
-            return agree(lambda: logits(extra), lambda: logits(0), self._model)
+            same = agree(lambda: logits(extra), lambda: logits(0), self._model)
+        self._prefix.drop()
+        return same
 
     def _texts(self, group: Sequence[int], candidates: int) -> list[str]:
-        pad = pad_token(self._tokenizer)
-        prompts = pad_rows([self._prompts[i] for i in group], value=pad, left=True, device=input_device(self._model))
-        generated = self._model.generate(
-            input_ids=prompts.ids.repeat(candidates, 1),
-            attention_mask=prompts.mask.repeat(candidates, 1),
-            generation_config=greedy(self._model, self._tokenizer, max_new_tokens=self._max_new_tokens),
-        )
-        new = generated[:, prompts.ids.shape[1] :]
-        texts: list[str] = self._tokenizer.batch_decode(new, skip_special_tokens=True)
-        return texts
+        return self._answers.texts(group, candidates, turn=self._population.turn)
 
 
 def _prompt(tokenizer: Any, text: str, number: int) -> list[int]:

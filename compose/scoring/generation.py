@@ -17,6 +17,7 @@ def greedy(model: nn.Module, tokenizer: Any, *, max_new_tokens: int) -> Generati
     return GenerationConfig(
         do_sample=False,
         num_beams=1,
+        use_cache=True,
         max_new_tokens=max_new_tokens,
         eos_token_id=eos,
         pad_token_id=pad_token(tokenizer),

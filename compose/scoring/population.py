@@ -93,14 +93,24 @@ class Population:
         finally:
             self._gradients = None
 
-    def run(self, weights: NDArray[np.float64], lengths: Lengths, work: Work[T], *, pad: bool = True) -> list[list[T]]:
+    def run(
+        self,
+        weights: NDArray[np.float64],
+        lengths: Lengths,
+        work: Work[T],
+        *,
+        pad: bool = True,
+        shared: int = 0,
+        steps: int = 1,
+    ) -> list[list[T]]:
         """`work` for every candidate of `weights` (K, N) and every example: K lists of E results, None for those that
         are not of this `share`.
 
-        `pad=False` puts only examples of exactly equal lengths into one forward.
+        `pad=False` puts only examples of exactly equal lengths into one forward. `shared` as in `losses`; `steps` is
+        how many forwards, one after the other, a group of examples takes.
         """
         found: dict[tuple[int, int], T] = {}
-        for rows, group, results in self._chunks(weights, lengths, work, pad):
+        for rows, group, results in self._chunks(weights, lengths, work, pad, shared, steps):
             places = [(k, example) for k in rows for example in group]
             found.update(zip(places, results, strict=True))
         return [[cast(T, found.get((k, example))) for example in range(len(lengths))] for k in range(len(weights))]
@@ -192,6 +202,7 @@ class Population:
         work: Callable[[Sequence[int], int], T],
         pad: bool,
         shared: int = 0,
+        steps: int = 1,
         graphs: ForwardGraphs | None = None,
     ) -> Iterator[tuple[range, Sequence[int], T]]:
         """(candidates, examples, results) of one forward after the other, of this share of them."""
@@ -204,7 +215,7 @@ class Population:
         while done < len(rows):
             part = rows[done : done + self._at_once(len(rows) - done, longest)]
             try:
-                results = self._run_part(part, lengths, work, pad, numbers, graphs, shared)
+                results = self._run_part(part, lengths, work, pad, numbers, graphs, shared, steps)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
@@ -223,10 +234,11 @@ class Population:
         numbers: Iterator[int],
         graphs: ForwardGraphs | None,
         shared: int = 0,
+        steps: int = 1,
     ) -> list[tuple[list[int], T]]:
         """One mix of the factors, then one forward per group of examples that is of this share."""
         candidates = part.shape[0]
-        groups = self._groups(lengths, candidates, pad, shared)
+        groups = self._groups(lengths, candidates, pad, shared, steps)
         which, of = self.share
         mine = [group for group in groups if next(numbers) % of == which]
         if not mine:
@@ -251,14 +263,14 @@ class Population:
         """Of the base's tensors and of the stack: what a graph reads and does not hold itself."""
         return id(self.stack), *(tensor.data_ptr() for tensor in self._standing)
 
-    def _groups(self, lengths: Lengths, candidates: int, pad: bool, shared: int = 0) -> list[list[int]]:
-        key = (tuple(lengths), candidates, pad, shared, self.token_budget)
+    def _groups(self, lengths: Lengths, candidates: int, pad: bool, shared: int = 0, steps: int = 1) -> list[list[int]]:
+        key = (tuple(lengths), candidates, pad, shared, steps, self.token_budget)
         if key not in self._cuts:
             if len(self._cuts) >= MOST_CUTS:
                 self._cuts.clear()
             self._cuts[key] = group_examples(
-                lengths, candidates=candidates, token_budget=self.token_budget, forward_cost=self._forward_cost,
-                pad=pad, kept=shared,
+                lengths, candidates=candidates, token_budget=self.token_budget, pad=pad, kept=shared,
+                forward_cost=steps * self._forward_cost,
             )  # fmt: skip
         return self._cuts[key]
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..device import input_device
 from ..examples import Examples
 from ..mixed_factors import Stack
+from .chunks import BESIDE
 from .generation import greedy
 from .label_places import LabelPlaces, label_places
 from .output_layer import output_only_at, wanted_logits
@@ -64,8 +65,9 @@ class Seq2SeqScorer(PopulationScorer):
         return self._population.losses(weights, lengths, self._losses)
 
     def predictions(self, weights: NDArray[np.float64]) -> list[list[str]]:
-        lengths = [(len(ids), self._max_new_tokens) for ids in self._inputs]
-        return self._population.run(weights, lengths, self._texts)
+        steps = self._max_new_tokens
+        lengths = [(len(ids), steps // BESIDE) for ids in self._inputs]
+        return self._population.run(weights, lengths, self._texts, steps=steps)
 
     def _losses(self, group: Sequence[int], candidates: int) -> torch.Tensor:
         return self._batch(tuple(group))[1].mean_losses(self._label_logits(group, candidates))
@@ -96,12 +98,15 @@ class Seq2SeqScorer(PopulationScorer):
         return torch.cat([start, labels[:, :-1]], dim=1)
 
     def _texts(self, group: Sequence[int], candidates: int) -> list[str]:
-        pad = pad_token(self._tokenizer)
+        pad, recorded = pad_token(self._tokenizer), self._batch(tuple(group))[0]
         inputs = pad_rows([self._inputs[i] for i in group], value=pad, device=input_device(self._model))
-        generated = self._model.generate(
-            input_ids=inputs.ids.repeat(candidates, 1),
-            attention_mask=inputs.mask.repeat(candidates, 1),
-            generation_config=greedy(self._model, self._tokenizer, max_new_tokens=self._max_new_tokens),
-        )
+        with self._population.lower.replayed(
+            tuple(group), lambda: self._model(**recorded), rows=len(group), candidates=candidates, generating=True
+        ):
+            generated = self._model.generate(
+                input_ids=inputs.ids.repeat(candidates, 1),
+                attention_mask=inputs.mask.repeat(candidates, 1),
+                generation_config=greedy(self._model, self._tokenizer, max_new_tokens=self._max_new_tokens),
+            )
         texts: list[str] = self._tokenizer.batch_decode(generated, skip_special_tokens=True)
         return texts

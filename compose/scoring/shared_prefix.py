@@ -31,7 +31,7 @@ class SharedPrefix:
         common = [column[0] for column in takewhile(lambda c: len(set(c)) == 1, zip(*prompts, strict=False))]
         common = common[: min(map(len, prompts)) - 1]
         saved = (len(prompts) - 1) * len(common)
-        self.tokens = common if saved >= LEAST_SAVED else []
+        self.tokens = common if saved >= LEAST_SAVED and _repeats(model) else []
         self.share = saved / sum(map(len, prompts))
         """Of the prompts' tokens, how many need not be computed."""
         self._held: tuple[object, Any] | None = None
@@ -55,6 +55,7 @@ class SharedPrefix:
             if self._ids is None:
                 with torch.inference_mode(False):
                     self._ids = torch.tensor([self.tokens], device=input_device(self._model))
+            self._held = None  # those of the mixes before go first
             ids = self._ids.repeat(candidates, 1)
             cache = DynamicCache(config=self._model.config)
             with output_only_at(self._model, ids.new_zeros(1)):
@@ -63,3 +64,9 @@ class SharedPrefix:
         own = deepcopy(self._held[1])  # a forward appends to it
         own.batch_repeat_interleave(rows)
         return {"past_key_values": own, "use_cache": True}
+
+
+def _repeats(model: Any) -> bool:
+    """Whether what the model leaves behind a text can be repeated; the state of a recurrent layer cannot."""
+    layers = DynamicCache(config=model.config).layers
+    return all(hasattr(layer, "batch_repeat_interleave") for layer in layers)

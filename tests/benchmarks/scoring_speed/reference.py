@@ -36,13 +36,17 @@ class ReferenceLoop:
 
     def mean_loss(self, weights: Sequence[float]) -> float:
         """Token-weighted mean over the batch, as the model itself computes it."""
+        self.load(weights)
+        with torch.no_grad():
+            return float(self.model(**self.batch).loss)
+
+    def load(self, weights: Sequence[float]) -> None:
+        """Put the mix into the model."""
         final: dict[str, torch.Tensor] = {}
         for weight, state in zip(weights, self.states, strict=True):
             for key, tensor in state.items():
                 final[key] = weight * tensor if key not in final else final[key] + weight * tensor
         peft.set_peft_model_state_dict(self.model, final)
-        with torch.no_grad():
-            return float(self.model(**self.batch).loss)
 
     def search(self, budget: int) -> list[float]:
         """The best weights of `budget` evaluations."""

@@ -1,4 +1,4 @@
-"""Tiny models of four shapes with a character tokenizer, all in float64: the real pipeline in milliseconds."""
+"""Tiny models of five shapes with a character tokenizer, all in float64: the real pipeline in milliseconds."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
@@ -55,6 +57,11 @@ def llama() -> Any:
         eos_token_id=1,
     )
     return LlamaForCausalLM(config)
+
+
+def mistral(window: int) -> Any:
+    config = MistralConfig(**llama().config.to_diff_dict(), sliding_window=window)
+    return MistralForCausalLM(config)
 
 
 def gpt2() -> Any:
@@ -132,6 +139,12 @@ def generating_family(request: pytest.FixtureRequest) -> Family:
 @pytest.fixture
 def families() -> dict[str, Family]:
     return FAMILIES
+
+
+@pytest.fixture
+def sliding() -> Callable[[int], Family]:
+    """A family whose models look back so many tokens and no further."""
+    return lambda window: Family("mistral", lambda: mistral(window), "causal", ("q_proj", "v_proj", "down_proj"))
 
 
 @pytest.fixture

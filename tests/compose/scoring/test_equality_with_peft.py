@@ -16,7 +16,7 @@ from torch.nn.functional import cosine_similarity, log_softmax
 
 from compose.adapter import LoraAdapter
 from compose.batched_model import BatchedModel
-from compose.examples import Examples
+from compose.examples import Example, Examples
 from compose.scoring import LoadedBase, make_scorer
 from compose.stack import stack_adapters
 
@@ -146,9 +146,11 @@ def test_the_token_budget_does_not_change_a_loss(family: Any, token_budget: int,
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("instruction", ["", "bad cafe " * 4])
 def test_generated_texts_of_all_candidates_at_once_equal_those_of_peft(
-    generating_family: Any, examples: Examples
+    generating_family: Any, examples: Examples, instruction: str
 ) -> None:
+    examples = Examples(tuple(Example(instruction + e.input, e.output) for e in examples))
     base = generating_family.base()
     adapters = generating_family.adapters(base.model, scalings=(2.0, 0.5, 1.0))
     scorer = make_scorer(base, examples=examples, adapters=adapters, max_new_tokens=6)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import MambaConfig, MambaForCausalLM
 
 from compose import cross_attention
 from compose.adapter import LoraAdapter
@@ -71,6 +72,9 @@ def test_layers_below_the_first_adapted_one_are_computed_once(family: Any, examp
     assert len({round(float(loss), 6) for loss in expected.mean(1)}) == len(WEIGHTS)
 
 
+PARTS = ("encoder", "decoder")
+
+
 def without_memory(scorer: Any) -> Any:
     scorer._population.lower.forget()
     return scorer
@@ -92,6 +96,39 @@ def test_the_encoder_runs_once_when_only_the_decoder_is_adapted(families: Any, e
     for row in WEIGHTS:
         scorer.example_losses(row[None])
     assert 0 < after_one == len(calls.rows)
+
+
+@pytest.mark.parametrize("adapted", ["decoder.", "decoder.block.1.", "encoder.block.1.", ""])
+@pytest.mark.parametrize("token_budget", [1, 30, 10_000])
+def test_answers_take_what_is_below_the_adapters_from_memory(
+    families: Any, examples: Examples, adapted: str, token_budget: int
+) -> None:
+    family = families["t5"]
+    base = family.base()
+    adapters = only(family.adapters(base.model, scalings=(2.0,)), lambda path: path.startswith(adapted))
+    options = {"token_budget": token_budget, "max_new_tokens": 6}
+    expected = without_memory(scorer_of(base, adapters, examples, **options)).predictions(4 * WEIGHTS)
+    scorer = scorer_of(base, adapters, examples, **options)
+    encoder, decoder = (Calls(getattr(base.model, part).block[0].layer[0].SelfAttention.q) for part in PARTS)
+    assert scorer.predictions(4 * WEIGHTS) == expected
+    assert len({tuple(texts) for texts in expected}) > 1
+    encoder.rows.clear()
+    decoder.rows.clear()
+    assert scorer.predictions(4 * WEIGHTS) == expected
+    assert bool(encoder.rows) is (adapted == ""), "computed once, where no adapter changes it"
+    assert decoder.rows, "a decoder's layers leave keys and values for the next token"
+
+
+def test_answers_and_losses_of_the_same_examples_are_made_from_one_memory(families: Any) -> None:
+    family = families["t5"]
+    base = family.base()
+    adapters = only(family.adapters(base.model, scalings=(1.0,)), lambda path: path.startswith("decoder."))
+    scorer = scorer_of(base, adapters, LONG, token_budget=1)
+    calls = Calls(base.model.encoder.block[0].layer[0].SelfAttention.q)
+    scorer.predictions(WEIGHTS)
+    computed = len(calls.rows)
+    scorer.example_losses(WEIGHTS)
+    assert 0 < computed == len(calls.rows)
 
 
 def test_with_adapters_in_the_first_layer_nothing_is_replayed(family: Any) -> None:
@@ -205,10 +242,33 @@ def test_what_all_prompts_begin_with_is_computed_once_per_candidate(
     assert shared_rows < 0.6 * sum(calls.rows)
 
 
+@pytest.mark.parametrize("window", [8, 42, 64])
+def test_padding_behind_a_shared_prefix_takes_nothing_out_of_a_sliding_window(sliding: Any, window: int) -> None:
+    family = sliding(window)
+    base = family.base()
+    adapters = family.adapters(base.model, scalings=(2.0, 0.5))
+    scorer: Any = scorer_of(base, adapters, INSTRUCTED)
+    assert len(scorer._prefix) and scorer._pads is (window == 64)
+    alone = [scorer_of(base, adapters, Examples((row,))).example_losses(WEIGHTS) for row in INSTRUCTED]
+    close(scorer.example_losses(WEIGHTS), np.concatenate(alone, axis=1))
+
+
 def test_prompts_with_little_in_common_share_nothing(families: Any, examples: Examples) -> None:
     base = families["llama"].base()
     scorer: Any = scorer_of(base, families["llama"].adapters(base.model, scalings=(1.0,)), examples)
     assert len(scorer._prefix) == 0
+
+
+def test_recurrent_layers_whose_state_cannot_be_repeated_share_nothing(families: Any) -> None:
+    sizes = {"vocab_size": 14, "hidden_size": 16, "state_size": 4, "num_hidden_layers": 2}
+    family = replace(
+        families["llama"], targets=("in_proj",), build=lambda: MambaForCausalLM(MambaConfig(**sizes, eos_token_id=1))
+    )
+    base = family.base()
+    scorer: Any = scorer_of(base, family.adapters(base.model, scalings=(1.0,)), INSTRUCTED, max_new_tokens=4)
+    assert len(scorer._prefix) == 0
+    assert np.isfinite(scorer.example_losses(WEIGHTS)).all()
+    assert len(scorer.predictions(WEIGHTS)) == len(WEIGHTS)
 
 
 def test_equal_prompts_keep_their_last_token_out_of_the_prefix(families: Any) -> None:
