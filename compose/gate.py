@@ -9,13 +9,13 @@ asked for with all examples in view. By chance alone the best direction among m 
 errors, its own, as the root of Hotelling's T squared (Annals of Mathematical Statistics 2, 1931) for E examples:
 m (E - 1) / (E - m) times the quantile of the F distribution with m and E - m degrees of freedom. A hopeful mix must be
 ahead by more than that. With m close to E this goes beyond all that is found, as the direction that would be ahead so
-far is not what an optimizer of the mean looks for; so the bound is never more than twice Scheffé's (Biometrika 40, 1953),
-which takes the standard error as known: m times the quantile with m and E - 1 degrees of freedom. With as many weights as
-examples, or more, nothing is evidence.
+far is not what an optimizer of the mean looks for; so the bound is never more than twice Scheffé's (Biometrika 40,
+1953), which takes the standard error as known: m times the quantile with m and E - 1 degrees of freedom. With as many
+weights as examples, or more, nothing is evidence.
 
 Measured with Cobyla on 12 worlds of noise each, mixes kept by Hotelling's bound and by Scheffé's own. 8 weights, 16
-examples: 40 evaluations 0 and 1, 150 evaluations 0 and 2. 15 weights, 150 evaluations: 16 examples 0 and 7, 32 examples 1
-and 3. 18 weights, 64 examples: 0 and 0. Noise was ahead by at most 10.8 standard errors (15 weights, 16 examples, 150
+examples: 40 evaluations 0 and 1, 150 evaluations 0 and 2. 15 weights, 150 evaluations: 16 examples 0 and 7, 32 examples
+1 and 3. 18 weights, 64 examples: 0 and 0. Noise was ahead by at most 10.8 standard errors (15 weights, 16 examples, 150
 evaluations: the bound is 10.9); on the demo's tasks adam's mixes are by 10.5 to 62.
 """
 
