@@ -13,6 +13,7 @@ Why so: tests/benchmarks/results/bench_quality_fit.md. Used through `compose.sea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,8 +26,8 @@ from .space import Space
 from .top_mix import TOP, TopMix
 from .trials import Ledger, Trial
 
-STRENGTH, CAUTIOUS_STRENGTH = 2.0, 8.0
-"""Of the prior (`prior.py`): so many nats must the examples say for one weight of 1."""
+PRIOR, CAUTIOUS_PRIOR = Prior(strength=2.0, total=3.5, total_strength=1.0), Prior(strength=8.0)
+"""Of the bold mix and of the cautious one."""
 CAUTIOUS_STEPS = 6
 """Evaluations of the cautious fit at most. It moves less, so that it settles sooner."""
 BOLD, CAUTIOUS = "the bold mix", "the cautious mix"
@@ -73,29 +74,30 @@ class FittedRun(JudgedRun):
         cost = len(folds) if len(folds) > 1 else 0
         top = BEST.evaluations(len(self._names)) if cost else 0
         if cost and self._ledger.left < cost + 1 + top:
-            self._settle(self._first_model(), STRENGTH, self._ledger.left)
+            self._settle(self._first_model(), PRIOR, self._ledger.left)
             self._judge_asks()
             return
-        strengths = [(CAUTIOUS, CAUTIOUS_STRENGTH), (BOLD, STRENGTH)]
+        priors = [(CAUTIOUS, CAUTIOUS_PRIOR), (BOLD, PRIOR)]
         if self._ledger.left < 2 * cost + 2 + top:
-            del strengths[1:]
+            del priors[1:]
         mixes, held_out = self.mixes, self.held_out
         model = self.model = self._first_model()
-        for number, (name, strength) in enumerate(strengths, start=1):
-            before, others = len(self._ledger.trials), len(strengths) - number
+        for number, (name, prior) in enumerate(priors, start=1):
+            before, others = len(self._ledger.trials), len(priors) - number
             steps = self._ledger.left - (1 + others) * cost - others - top
             last = not others
-            settled = self._settle(model, strength, steps if last else min(CAUTIOUS_STEPS, steps), give_up=last)
+            settled = self._settle(model, prior, steps if last else min(CAUTIOUS_STEPS, steps), give_up=last)
             if settled is None:
                 weights = self._descend()
                 asks = [trial for trial in self._ledger.trials[before:] if trial.kind == "ask"]
-                mixes[name], held_out[name] = self._best(asks), self._chosen_again(folds, asks)
-                self.hopeful[name] = min(weights, len(asks))
+                mixes[name] = self._best(asks)
+                if cost:  # else there is one example only
+                    held_out[name], self.hopeful[name] = self._chosen_again(folds, asks), min(weights, len(asks))
                 break
             model = self.model = settled
-            mixes[name] = self._fittest(self._ledger.trials, strength)
+            mixes[name] = self._fittest(self._ledger.trials, prior)
             if cost:
-                held_out[name] = self._refitted(model, strength, folds)
+                held_out[name] = self._refitted(model, prior, folds)
         if cost:
             held_out |= self._top_held_out(model, folds)
             self._decide(folds)
@@ -110,30 +112,30 @@ class FittedRun(JudgedRun):
         model = MarginModel.of_singles(losses_of(base), np.array([losses_of(trial) for trial in self._singles()]))
         return model.corrected(np.array(uniform.weights), losses_of(uniform))
 
-    def _settle(self, model: MarginModel, strength: float, steps: int, *, give_up: bool = False) -> MarginModel | None:
+    def _settle(self, model: MarginModel, prior: Prior, steps: int, *, give_up: bool = False) -> MarginModel | None:
         """Fit, score, correct, `steps` times at most. After a fit that disappoints fewer weights may move at once,
         after another one more: what goes wrong is found out one weight at a time. None: the model is of no use."""
-        best = self._fittest(self._ledger.trials, strength)
+        best = self._fittest(self._ledger.trials, prior)
         model = model.moved(np.array(best.weights), losses_of(best))
         self._moving = self._space.size
         for step in range(steps):
-            weights = self._fit(model, strength)
+            weights = self._fit(model, prior)
             if np.abs(weights - model.at).max() < SETTLED or self._ledger.find(weights + 0.0) is not None:
                 break
             [trial] = self._ledger.score(weights[None], ["ask"])
             if give_up and step == 0 and _of_no_use(model, trial):
                 return None
             model = model.corrected(weights, losses_of(trial))
-            if self._value(trial, strength) < self._value(best, strength):
+            if self._value(trial, prior) < self._value(best, prior):
                 best, model = trial, model.moved(weights, losses_of(trial))
                 self._moving = min(self._space.size, 2 * self._moving)
             else:
                 self._moving = max(1, self._moving // 4)
         return model
 
-    def _fit(self, model: MarginModel, strength: float) -> Floats:
-        prior = Prior(strength, self._groups)
-        fitted = model.averaged_fit(self._space, prior, seed=self._seed, moving=self._moving)
+    def _fit(self, model: MarginModel, prior: Prior) -> Floats:
+        own = replace(prior, groups=self._groups)
+        fitted = model.averaged_fit(self._space, own, seed=self._seed, moving=self._moving)
         return np.round(fitted, DIGITS)
 
     def _descend(self) -> int:
@@ -143,18 +145,17 @@ class FittedRun(JudgedRun):
         ask_and_tell(self._ledger, "Cobyla", best_first=order[:most], space=self._space, seed=self._seed, leave=1)
         return most
 
-    def _value(self, trial: Trial, strength: float) -> float:
+    def _value(self, trial: Trial, prior: Prior) -> float:
         """The summed loss and the prior's penalty, in nats."""
-        return trial.loss * len(losses_of(trial)) + float(
-            Prior(strength, self._groups).penalties(np.array(trial.weights))
-        )
+        penalty = replace(prior, groups=self._groups).penalties(np.array(trial.weights))
+        return trial.loss * len(losses_of(trial)) + float(penalty)
 
-    def _fittest(self, trials: Sequence[Trial], strength: float) -> Trial:
-        return min((t for t in trials if t.kind != "fold"), key=lambda t: (self._value(t, strength), t.number))
+    def _fittest(self, trials: Sequence[Trial], prior: Prior) -> Trial:
+        return min((t for t in trials if t.kind != "fold"), key=lambda t: (self._value(t, prior), t.number))
 
-    def _refitted(self, model: MarginModel, strength: float, folds: Sequence[Indices]) -> Floats:
+    def _refitted(self, model: MarginModel, prior: Prior, folds: Sequence[Indices]) -> Floats:
         """(E,) held-out losses of new fits without each fold, scored as one batch."""
-        rows = np.array([self._fit(model.of_examples(rest), strength) for rest in rests_of(folds)])
+        rows = np.array([self._fit(model.of_examples(rest), prior) for rest in rests_of(folds)])
         trials = self._ledger.score(rows, ["fold"] * len(rows))
         losses = np.empty(sum(len(part) for part in folds))
         for part, trial in zip(folds, trials, strict=True):

@@ -24,10 +24,11 @@ import numpy as np
 
 from .baselines import baseline_count
 from .errors import SearchError
-from .fitted_run import BEST, STRENGTH, FittedRun
+from .fitted_run import BEST, PRIOR, FittedRun
 from .judged_run import losses_of
 from .margin_model import MarginModel
 from .nevergrad_run import NevergradRun, ask_and_tell
+from .prior import Prior
 from .space import Space
 from .tied_ledger import TiedLedger
 from .trials import Ledger, Trial
@@ -94,24 +95,24 @@ class GroupedFit(FittedRun):
         folds = self._folds()
         cost = len(folds) if len(folds) > 1 else 0
         last = cost + BEST.evaluations(len(self._names))
-        best = self._fittest([trial for trial in self._ledger.trials if any(trial.weights)], STRENGTH)
+        best = self._fittest([trial for trial in self._ledger.trials if any(trial.weights)], PRIOR)
         probed = heaviest(best, self._groups, (self._ledger.left - last - STEPS) // self._groups)
         self.notes += [note for note in whole.notes if whole.gate is None or note != whole.gate.sentence]
         slopes = self._by_groups(best, probed)
-        model = self._settle(slopes, STRENGTH, self._ledger.left - last)
+        model = self._settle(slopes, PRIOR, self._ledger.left - last)
         assert model is not None  # it may not give up
         if cost and whole.mixes:
-            found = self._fittest(self._ledger.trials, STRENGTH)
+            found = self._fittest(self._ledger.trials, PRIOR)
             self.mixes = {name: self._tied.untied(mix) for name, mix in whole.mixes.items()} | {GROUPED: found}
-            self.held_out = {**whole.held_out, GROUPED: self._refitted(model, STRENGTH, folds)}
+            self.held_out = {**whole.held_out, GROUPED: self._refitted(model, PRIOR, folds)}
             if whole.hopeful:  # it goes on from a mix that was found with all examples in view
                 self.hopeful = whole.hopeful | {GROUPED: max(whole.hopeful.values())}
             self._decide(folds)
 
-    def _fittest(self, trials: Sequence[Trial], strength: float) -> Trial:
+    def _fittest(self, trials: Sequence[Trial], prior: Prior) -> Trial:
         """A mix without one of its groups does not add up to what it should."""
         kept = [trial for trial in trials if not (self._space.simplex and trial.kind == "part")]
-        return super()._fittest(kept, strength)
+        return super()._fittest(kept, prior)
 
     def _by_groups(self, best: Trial, probed: list[int]) -> MarginModel:
         """The model at the mix `best`, corrected by what it scores without one group of one of the `probed` adapters.

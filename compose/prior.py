@@ -24,20 +24,29 @@ TOTAL, TOTAL_STRENGTH = 2.0, 2.0
 
 @dataclass(frozen=True)
 class Prior:
-    """`strength` in nats per squared weight; with `groups` weights for each adapter it is of the mean over groups."""
+    """`strength` in nats per squared weight; with `groups` weights for each adapter it is of the mean over groups.
+    `total` is the sum of the weights that is expected, but 1 for each adapter where these are fewer, and
+    `total_strength` in nats per squared distance to it."""
 
     strength: float
     groups: int = 1
+    total: float = TOTAL
+    total_strength: float = TOTAL_STRENGTH
 
     def penalties(self, weights: Floats) -> Floats:
         """(..., N * G) -> (...), in nats."""
         total, rest = self._parts(weights)
-        return np.asarray(self.strength / self.groups * (rest**2).sum(axis=-1) + TOTAL_STRENGTH * (total - TOTAL) ** 2)
+        off = total - self._expected(weights)
+        return np.asarray(self.strength / self.groups * (rest**2).sum(axis=-1) + self.total_strength * off**2)
 
     def gradient(self, weights: Floats) -> Floats:
         """(N * G,) -> (N * G,)"""
         total, rest = self._parts(weights)
-        return np.asarray(2 * self.strength / self.groups * rest + 2 * TOTAL_STRENGTH / self.groups * (total - TOTAL))
+        off = total - self._expected(weights)
+        return np.asarray(2 * self.strength / self.groups * rest + 2 * self.total_strength / self.groups * off)
+
+    def _expected(self, weights: Floats) -> float:
+        return min(self.total, float(weights.shape[-1] / self.groups))
 
     def _parts(self, weights: Floats) -> tuple[Floats, Floats]:
         """c (...) and d (..., N * G)"""

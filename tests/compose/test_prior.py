@@ -19,6 +19,12 @@ def test_more_of_all_adapters_costs_by_the_total_and_more_of_one_by_the_strength
     assert Prior(3.0).penalties(one) == pytest.approx(TOTAL_STRENGTH + 3.0 * (1 - 1 / 4))
 
 
+def test_of_few_adapters_no_more_than_one_each_is_expected() -> None:
+    for groups in (1, 2):
+        assert Prior(3.0, groups, total=5.0).penalties(np.ones(3 * groups)) == pytest.approx(0, abs=1e-12)
+        assert Prior(3.0, groups, total=5.0).penalties(np.ones(7 * groups)) == pytest.approx(TOTAL_STRENGTH * 4)
+
+
 @pytest.mark.parametrize("groups", [1, 3])
 def test_the_gradient_is_that_of_the_penalty(groups: int) -> None:
     prior, at = Prior(1.5, groups), np.random.default_rng(0).uniform(-1, 2, 6)
