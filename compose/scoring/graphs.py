@@ -126,10 +126,13 @@ class CudaCapture:
         return replay
 
     def _give_up(self) -> None:
-        """Where a capture cannot be ended torch leaves the allocator in it, which then refuses to empty its cache."""
-        for end in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
-            with suppress(AttributeError, RuntimeError):  # it was ended after all
-                getattr(torch._C, end)(self._stream.device_index, self._pool)
+        """Where a capture cannot be ended torch leaves the allocator in it, which then refuses to empty its cache.
+
+        Where it was ended after all, as an error of `work` alone allows, to end it again raises, and the graph gives
+        the pool back by itself: done twice, that would end the process."""
+        with suppress(AttributeError, RuntimeError):
+            torch._C._cuda_endAllocateToPool(self._stream.device_index, self._pool)
+            torch._C._cuda_releasePool(self._stream.device_index, self._pool)
 
 
 class _Replay:
