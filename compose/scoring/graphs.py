@@ -115,8 +115,15 @@ class CudaCapture:
             if not self._live:
                 self._pool = torch.cuda.graph_pool_handle()
             graph, mode = torch.cuda.CUDAGraph(), "thread_local"  # other threads may use the device meanwhile
+            inference = torch.is_inference_mode_enabled()
             try:
-                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=mode):
+                # begun outside of inference mode: torch makes tensors then that all graphs of the process share
+                # (pytorch issue 166792), and a capture or replay outside of it could not write to them
+                with (
+                    torch.inference_mode(False),
+                    torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=mode),
+                    torch.inference_mode(inference),
+                ):
                     results = work()
             except Exception:
                 self._give_up()

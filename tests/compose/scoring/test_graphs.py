@@ -276,6 +276,17 @@ def test_a_failed_capture_gives_its_memory_pool_back_once(broken: bool, monkeypa
     assert cuda.uses == 0
 
 
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_capture_begins_outside_of_inference_mode_and_works_as_it_was_called(
+    inference: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = Cuda(monkeypatch)
+    with torch.inference_mode(inference):
+        [found] = CudaCapture(torch.device("cuda", 0))(lambda: [torch.ones(1)])()
+        assert torch.is_inference_mode_enabled() is inference
+    assert found.is_inference() is inference and cuda.begun_in == [False]
+
+
 # --- no waiting for the device --------------------------------------------------------------------------------------
 
 
@@ -395,6 +406,17 @@ def test_on_a_gpu_a_capture_whose_work_fails_gives_its_pool_back_once() -> None:
     torch.cuda.empty_cache()
     [found] = capture(lambda: [rows.sum(1)])()
     assert found.tolist() == [4.0, 4.0]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_captures_in_and_outside_of_inference_mode_live_side_by_side() -> None:
+    device = torch.device("cuda", torch.cuda.current_device())
+    capture, rows = CudaCapture(device), torch.ones(2, 4, device=device)
+    with torch.inference_mode():
+        within = capture(lambda: [rows.sum(1)])
+        within()
+    outside = capture(lambda: [rows.sum(0)])
+    assert outside()[0].tolist() == [2.0] * 4 and within()[0].tolist() == [4.0] * 2
 
 
 @pytest.mark.gpu
