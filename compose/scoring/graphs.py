@@ -115,8 +115,15 @@ class CudaCapture:
             if not self._live:
                 self._pool = torch.cuda.graph_pool_handle()
             graph, mode = torch.cuda.CUDAGraph(), "thread_local"  # other threads may use the device meanwhile
+            inference = torch.is_inference_mode_enabled()
             try:
-                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=mode):
+                # begun outside of inference mode: torch makes tensors then that all graphs of the process share
+                # (pytorch issue 166792), and a capture or replay outside of it could not write to them
+                with (
+                    torch.inference_mode(False),
+                    torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=mode),
+                    torch.inference_mode(inference),
+                ):
                     results = work()
             except Exception:
                 self._give_up()
@@ -126,10 +133,13 @@ class CudaCapture:
         return replay
 
     def _give_up(self) -> None:
-        """Where a capture cannot be ended torch leaves the allocator in it, which then refuses to empty its cache."""
-        for end in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
-            with suppress(AttributeError, RuntimeError):  # it was ended after all
-                getattr(torch._C, end)(self._stream.device_index, self._pool)
+        """Where a capture cannot be ended torch leaves the allocator in it, which then refuses to empty its cache.
+
+        Where it was ended after all, as an error of `work` alone allows, to end it again raises, and the graph gives
+        the pool back by itself: done twice, that would end the process."""
+        with suppress(AttributeError, RuntimeError):
+            torch._C._cuda_endAllocateToPool(self._stream.device_index, self._pool)
+            torch._C._cuda_releasePool(self._stream.device_index, self._pool)
 
 
 class _Replay:

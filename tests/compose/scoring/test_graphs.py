@@ -3,7 +3,10 @@ its results in the same tensors. And what a capture forbids: asking the device, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -208,6 +211,82 @@ def test_graphs_do_not_keep_a_scorer_in_memory(family: Any, examples: Examples) 
     assert not hasattr(work, "__self__")
 
 
+# --- captures, with what torch does to its memory pools ------------------------------------------------------------
+
+
+class Graph:
+    def replay(self) -> None: ...
+
+
+class Cuda:
+    """What `CudaCapture` asks of torch.cuda. `uses` counts the users of the memory pool as CUDA's allocator does."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.uses, self.recording, self.broken = 0, False, False
+        self.begun_in: list[bool] = []
+        for name, fake in {
+            "current_stream": lambda _: None, "device": lambda _: nullcontext(), "stream": lambda _: nullcontext(),
+            "Stream": lambda _: SimpleNamespace(device_index=0), "graph_pool_handle": lambda: (0, 1),
+            "CUDAGraph": Graph, "graph": self.graph,
+        }.items():  # fmt: skip
+            patch.setattr(torch.cuda, name, fake)
+        patch.setattr(torch._C, "_cuda_endAllocateToPool", self.end, raising=False)
+        patch.setattr(torch._C, "_cuda_releasePool", self.release, raising=False)
+
+    @contextmanager
+    def graph(self, graph: Any, **_: Any) -> Iterator[None]:
+        self.begun_in.append(torch.is_inference_mode_enabled())
+        self.uses += 1
+        self.recording = True
+        try:
+            yield
+        finally:
+            if self.broken:
+                raise RuntimeError("operation failed due to a previous error during capture")
+            self.end()
+            weakref.finalize(graph, self.release)
+
+    def end(self, *_: Any) -> None:
+        if not self.recording:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.recording = False
+
+    def release(self, *_: Any) -> None:
+        self.uses -= 1
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_failed_capture_gives_its_memory_pool_back_once(broken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that comes from the work alone lets torch end the capture, one of CUDA's does not."""
+    cuda = Cuda(monkeypatch)
+    cuda.broken = broken
+    capture = CudaCapture(torch.device("cuda", 0))
+
+    def work() -> list[Tensor]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            capture(work)
+        assert (cuda.uses, cuda.recording) == (0, False)
+    cuda.broken = False
+    replay = capture(lambda: [torch.ones(1)])
+    assert cuda.uses == 1 and replay() is not None
+    del replay
+    assert cuda.uses == 0
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_capture_begins_outside_of_inference_mode_and_works_as_it_was_called(
+    inference: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = Cuda(monkeypatch)
+    with torch.inference_mode(inference):
+        [found] = CudaCapture(torch.device("cuda", 0))(lambda: [torch.ones(1)])()
+        assert torch.is_inference_mode_enabled() is inference
+    assert found.is_inference() is inference and cuda.begun_in == [False]
+
+
 # --- no waiting for the device --------------------------------------------------------------------------------------
 
 
@@ -311,6 +390,36 @@ def test_on_a_gpu_graphs_are_made_again_after_they_were_dropped() -> None:
 
 
 @pytest.mark.gpu
+def test_on_a_gpu_a_capture_whose_work_fails_gives_its_pool_back_once() -> None:
+    """Twice would end the process."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    capture = CudaCapture(device)
+    rows = torch.ones(2, 4, device=device)
+
+    def work() -> list[Tensor]:
+        rows.sum(1)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    for _ in range(2):
+        with pytest.raises(torch.OutOfMemoryError):
+            capture(work)
+    torch.cuda.empty_cache()
+    [found] = capture(lambda: [rows.sum(1)])()
+    assert found.tolist() == [4.0, 4.0]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_captures_in_and_outside_of_inference_mode_live_side_by_side() -> None:
+    device = torch.device("cuda", torch.cuda.current_device())
+    capture, rows = CudaCapture(device), torch.ones(2, 4, device=device)
+    with torch.inference_mode():
+        within = capture(lambda: [rows.sum(1)])
+        within()
+    outside = capture(lambda: [rows.sum(0)])
+    assert outside()[0].tolist() == [2.0] * 4 and within()[0].tolist() == [4.0] * 2
+
+
+@pytest.mark.gpu
 def test_on_a_gpu_a_capture_that_fails_leaves_nothing_behind() -> None:
     device = torch.device("cuda", torch.cuda.current_device())
     graphs = ForwardGraphs(CudaCapture(device), device=device)
@@ -325,4 +434,5 @@ def test_on_a_gpu_a_capture_that_fails_leaves_nothing_behind() -> None:
     torch.cuda.empty_cache()
     third = graphs.run("key", torch.ones(2, 4), asking, standing=0)
     assert torch.cuda.current_stream(device) == stream and graphs.failed
+    assert torch.rand(1, device=device).item() < 1  # older torch leaves the device's generator in the capture
     assert first[0].tolist() == second[0].tolist() == third[0].tolist() == [32.0, 32.0]
