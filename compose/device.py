@@ -66,7 +66,8 @@ def has_bfloat16(device: str) -> bool:
     if device == AUTO:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if torch.device(device).type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):  # it tells of the current one
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if torch.device(device).type != "cpu":
         return False
     # older torch cannot tell: then float32 is the safe answer
