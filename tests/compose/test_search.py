@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from compose.baselines import baseline_count
 from compose.errors import SearchError
-from compose.fitted_run import PRIOR
 from compose.judged_run import BASE, FOLDS
 from compose.nevergrad_run import searched_count
+from compose.prior import Prior
 from compose.scoring.protocol import Scorer
-from compose.search import finish, search
+from compose.search import DESCENT_STRENGTH, finish, search
 from compose.trials import Progress, SearchResult, Trial
 
 OPTIMIZERS = ["fit", "Cobyla", "OnePlusOne", "CMA", "NGOpt", "DE", "TBPSA"]
@@ -90,7 +90,7 @@ def test_the_objective_is_the_mean_loss_and_a_share_of_the_mean_weight() -> None
 def test_the_default_s_objective_has_a_prior_that_weighs_less_with_more_examples() -> None:
     for examples in (2, 8):
         for trial in run(Quadratic.of(3, examples=examples), budget=20).trials:
-            penalty = PRIOR.penalties(np.array(trial.weights))
+            penalty = Prior(DESCENT_STRENGTH).penalties(np.array(trial.weights))
             assert trial.objective == pytest.approx(trial.loss + penalty / examples, abs=1e-12)
 
 
