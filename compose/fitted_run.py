@@ -89,6 +89,10 @@ class FittedRun(JudgedRun):
             settled = self._settle(model, prior, steps if last else min(CAUTIOUS_STEPS, steps), give_up=last)
             if settled is None:
                 weights = self._descend()
+                self.notes.append(
+                    f"What the fit promised was far off, so that Cobyla went on, over the weights of {weights} of "
+                    f"{len(self._names)} adapters; {name} is what it found."
+                )
                 asks = [trial for trial in self._ledger.trials[before:] if trial.kind == "ask"]
                 mixes[name] = self._best(asks)
                 if cost:  # else there is one example only
@@ -141,7 +145,8 @@ class FittedRun(JudgedRun):
     def _descend(self) -> int:
         """Where the model is of no use: Cobyla, leaving one evaluation; over how many weights."""
         order = sorted(range(len(self._names)), key=lambda i: (self._singles()[i].objective, i))
-        most = max(1, min(len(order), self._ledger.left // 2 - 1))  # as in `searched_count`
+        most = max(1, self._space.fewest, self._ledger.left // 2 - 1)  # as in `searched_count`
+        most = min(len(order), most)
         ask_and_tell(self._ledger, "Cobyla", best_first=order[:most], space=self._space, seed=self._seed, leave=1)
         return most
 

@@ -27,7 +27,7 @@ from .errors import SearchError
 from .fitted_run import BEST, PRIOR, FittedRun
 from .judged_run import losses_of
 from .margin_model import MarginModel
-from .nevergrad_run import NevergradRun, ask_and_tell
+from .nevergrad_run import NevergradRun, ask_and_tell, budget_for, searched_count
 from .prior import Prior
 from .space import Space
 from .tied_ledger import TiedLedger
@@ -52,6 +52,20 @@ def check_group_budget(budget: int, adapters: int, groups: int) -> None:
             f"a budget of {budget} is too small to fit weights for {groups} groups of {adapters} adapters",
             remedy=f"use --budget {needed} or more; one of nevergrad's optimizers takes less",
         )
+
+
+def check_reach(space: Space, budget: int, *, seeds: int) -> None:
+    """`SearchError` where a nevergrad optimizer could not move enough adapters for their weights to reach the sum."""
+    adapters, grouped = space.adapters, space.groups > 1
+    searched = searched_count(adapters, first_half(budget, adapters) if grouped else budget, seeds=seeds)
+    if not 0 < searched < space.fewest:
+        return
+    first, needed = baseline_count(adapters), budget_for(adapters, space.fewest, seeds=seeds)
+    raise SearchError(
+        f"a budget of {budget} lets {searched} of {adapters} adapters be searched, whose weights cannot add up to "
+        f"{space.scale[0]:g}",
+        remedy=f"use --budget {2 * needed - first if grouped else needed} or more, or lower --scale",
+    )
 
 
 def first_half(budget: int, adapters: int) -> int:
@@ -164,7 +178,8 @@ class GroupedNevergrad(NevergradRun):
     def run(self) -> None:
         self._whole.run()
         self._search_all()
-        best = self._best([trial for trial in self._ledger.trials if any(trial.weights)])
+        mixes = [trial for trial in self._ledger.trials if any(trial.weights)]
+        best = self._best([trial for trial in mixes if self._space.contains_sums(trial.weights)] or mixes)
         probed = heaviest(best, self._groups, (self._ledger.left // 2 - 1) // self._groups)
         if not probed:
             self.notes.append(

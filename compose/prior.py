@@ -1,7 +1,7 @@
 """What is believed of the weights before anything is scored: a Gaussian around multiples of the uniform mix.
 
 Weights are written as c u + d: u the uniform mix, c how much of it (the sum of the weights, where there are no groups),
-d the rest, at right angles to u. d is held near 0 by `strength` and c near `TOTAL` by `TOTAL_STRENGTH`: adapters of one
+d the rest, at right angles to u. d is held near 0 by `strength` and c near `total` by `total_strength`: adapters of one
 base share what any task of its kind takes, so that more of all of them is less of a risk than much of one; but far
 from the base nothing that was measured at single weights of 1 holds any more.
 
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 TOTAL, TOTAL_STRENGTH = 2.0, 2.0
-"""The sum of the weights, and nats per squared distance to it."""
+"""The sum of the weights, and nats per squared distance to it, unless something else is said: the bold mix of the
+default search believes in larger sums, and less firmly (`fitted_run.py`)."""
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
 DEFAULT_BUDGET = 40
 DESCENT_STRENGTH = 2.0
-"""Of the prior in what adam minimises, and Cobyla where it takes over from the fit: with the bold mix's own prior, whose
-sum is larger, adam had 64.7 in place of 68.8 % on the demo (draws 5 to 8), and the default search 56.2 with both."""
+"""Of the prior in what adam minimises, and Cobyla where it takes over from the fit. With the bold mix's own prior,
+whose sum is larger, adam had 64.7 in place of 68.8 % on the demo (draws 5 to 8)."""
 
 
 def search(

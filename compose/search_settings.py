@@ -9,10 +9,11 @@ import numpy as np
 
 from .baselines import check_budget
 from .errors import SearchError
-from .grouped_runs import check_group_budget
+from .grouped_runs import check_group_budget, check_reach
 from .margin_model import RESAMPLES
 from .mixed_settings import check_methods, check_scorable, mixed_optimizer
 from .nevergrad_run import check_seeds
+from .space import Space
 from .top_mix import TOP
 
 if TYPE_CHECKING:
@@ -106,6 +107,10 @@ def check_settings(
 
             check_optimizer(optimizer, workers=workers)
             check_seeds(seeds, len(names), budget, method=method)
+            if simplex:
+                within = limits_of(bounds, optimizer, simplex=True)
+                space = Space(len(names), within, True, groups or 1, scale or (1.0, 1.0))
+                check_reach(space, budget, seeds=seeds)
     else:
         others = (optimizer, bounds, l1, groups, seeds if seeds > 1 else None)
         _check_preset(preset, workers=workers, others=others, method=method, params=params)
@@ -115,7 +120,12 @@ def _check_sums(bounds: tuple[float, float], scale: tuple[float, float], adapter
     low, high = scale
     if not 0 <= low <= high < np.inf or high == 0:
         raise SearchError(f"the scale {scale} is not from 0 or more to a finite number above it", remedy="0.5,1.5")
-    if bounds[0] > 0 or bounds[1] * adapters < low:
+    if bounds[0] > 0 or bounds[1] <= 0:
+        raise SearchError(
+            f"on the simplex a weight may be 0 and may be more; the bounds are {bounds[0]:g} to {bounds[1]:g}",
+            remedy="leave --bounds out, or --bounds 0,1",
+        )
+    if bounds[1] * adapters < low:
         total = f"{low:g}" if low == high else f"{low:g} to {high:g}"
         raise SearchError(
             f"no {adapters} weights within {bounds} are 0 or more and add up to {total}",

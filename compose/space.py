@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ Floats = NDArray[np.float64]
 
 CLOSE = 1e-4
 """How far a sum of weights may be off its limits."""
+ROUNDING = 1e-12
+"""Of a sum: weights that are off by less stay as they are."""
 HALVINGS = 60
 """Of an interval in which the shift of a projection lies: to the last bit."""
 
@@ -38,6 +41,11 @@ class Space:
     def of_whole_adapters(self) -> Space:
         """The same with one weight for each adapter."""
         return replace(self, groups=1)
+
+    @property
+    def fewest(self) -> int:
+        """Adapters that must have a weight for the sum to be reached; 0 without `simplex`."""
+        return ceil(self.scale[0] / self.bounds[1]) if self.simplex else 0
 
     @cached_property
     def uniform(self) -> Floats:
@@ -88,7 +96,7 @@ class Space:
             middle = (below + above) / 2
             less = shifted(middle).sum(axis=1) < target
             below, above = np.where(less, middle, below), np.where(less, above, middle)
-        return np.asarray(shifted(np.where(sums == target, 0.0, above)).reshape(rows.shape))
+        return np.asarray(shifted(np.where(np.abs(sums - target) < ROUNDING, 0.0, above)).reshape(rows.shape))
 
     def contains_sums(self, row: Sequence[float]) -> bool:
         """Whether (C,) weights add up to what they should; always without `simplex`."""

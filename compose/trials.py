@@ -278,5 +278,5 @@ def _other_search(difference: str) -> SearchError:
     return SearchError(
         f"the stored trials belong to another search: {difference}",
         remedy="resume with the same adapters, examples, base, method, seed, budget, workers, optimizer, bounds, "
-        "groups, methods and l1",
+        "groups, methods and l1; what another version of mixhub began is published by --resume ID --finish",
     )

@@ -89,7 +89,7 @@ def _require_ray(address: str) -> None:
             remedy="give HOST:PORT of its head as `ray start --head` says it, or --ray alone: on this machine",
         ) from error
     if asked.returncode:
-        said = (asked.stderr.strip() or asked.stdout.strip()).rpartition("\n")[2]
+        said = (asked.stderr.strip() or asked.stdout.strip()).rpartition("\n")[2] or "it is not healthy"
         raise HubError(
             f"cannot connect to Ray at {address}: {said.partition('. ')[0]}",
             remedy="give the cluster's RAY_AUTH_TOKEN here, and install its version of Ray",

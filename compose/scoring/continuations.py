@@ -87,8 +87,11 @@ class Continuations:
                 extras = 0, max(1, self._max_new_tokens - TRIED)
                 together = [partial(self._first_logits, ends, shared=shared, extra=extra) for extra in extras]
                 ways = together if pads else [partial(self._apart, ends, shared=shared)]
-                if all(agree(way, truth, self._model) for way in ways):
-                    return goes_on, pads
+                try:
+                    if all(agree(way, truth, self._model) for way in ways):
+                        return goes_on, pads
+                except (TypeError, ValueError):  # its `generate` takes no states to go on from
+                    continue
         return False, False
 
     def _apart(self, group: Sequence[int], *, shared: int) -> Tensor:

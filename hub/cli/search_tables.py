@@ -55,7 +55,7 @@ def held_out_lines(found: SearchReport) -> list[RenderableType]:
         return []
     metric, rows = found.metric, []
     for one in found.held_out:
-        name = f"{one['name']}{' (kept)' if one['name'] == found.kept else ''}"
+        name = f"{one['name']}{' (kept)' if one['name'] == found.kept else ''}{' *' if one.get('hopeful') else ''}"
         loss, low, high = (_number(one[key]) for key in ("loss", "low", "high"))
         ahead = one.get("ahead_of_base")
         interval = metric.span(low, high) if metric else f"{low:.3f} to {high:.3f}"
@@ -65,7 +65,10 @@ def held_out_lines(found: SearchReport) -> list[RenderableType]:
     if metric is not None:
         columns = ("candidate", metric.title, "90 % interval", "loss", "ahead of base")
     title = f"held-out {metric.name if metric else 'loss'}, {found.folds} folds"
-    return [table(title, columns, rows, right=columns[1:]), ""]
+    lines: list[RenderableType] = [table(title, columns, rows, right=columns[1:]), ""]
+    if any(one.get("hopeful") for one in found.held_out):
+        lines[1:1] = ["[dim]* hopeful: its trials were asked for with all examples in view[/]"]
+    return lines
 
 
 def contribution_lines(found: SearchReport) -> list[RenderableType]:

@@ -190,5 +190,6 @@ def test_what_cobyla_finds_where_the_fit_disappoints_is_called_hopeful_and_must_
         for gate in (result.gate for result in results):
             assert gate is not None and [e.hopeful for e in gate.estimates if e.name == "the bold mix"] == [True]
         kept[name] = [r.gate.sentence for r in results if r.gate is not None and r.gate.kept == "the bold mix"]
+        assert all(any("so that Cobyla went on, over the weights of" in note for note in r.notes) for r in results)
     assert len(kept["noise"]) <= 1 and len(kept["helpful"]) >= 3
     assert all("hopeful, as its trials were asked for with them" in sentence for sentence in kept["helpful"])

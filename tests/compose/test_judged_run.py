@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from compose.errors import SearchError
 from compose.gate import CONFIDENCE, decide, exceeds_chance
+from compose.grouped_runs import check_reach
 from compose.judged_run import BASE, FOLDS, FOUND
 from compose.method_space import MethodSpace
 from compose.scoring.guarded import GuardedScorer
 from compose.scoring.protocol import Scorer
 from compose.scoring.tie_break import with_tie_break
 from compose.search import finish, search
+from compose.space import Space
 from compose.trials import Progress, SearchResult
 
 Floats = NDArray[np.float64]
@@ -325,3 +327,31 @@ class OneWay(World):
 
     def example_losses(self, weights: Floats) -> Floats:
         return super().example_losses(weights[:, : len(self.slopes)])
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_budget_that_moves_too_few_adapters_for_the_sum_is_refused_and_the_one_that_is_named_does(
+    groups: int,
+) -> None:
+    space = Space(6, (0.0, 1.5), simplex=True, groups=groups, scale=(4.0, 5.0))
+    with pytest.raises(
+        SearchError, match=r"lets \d of 6 adapters be searched, whose weights cannot add up to 4"
+    ) as caught:
+        check_reach(space, 14 if groups == 1 else 20, seeds=1)
+    enough = int(caught.value.remedy.split()[2])
+    check_reach(space, enough, seeds=1)
+    with pytest.raises(SearchError):
+        check_reach(space, enough - 2 * groups, seeds=1)
+    if groups == 1:
+        world = World.drawn([1, 0.8, 0.5, 0.5, 0.5, 0.5], examples=8)
+        with pytest.raises(SearchError, match="cannot add up to 4"):
+            found(world, simplex=True, scale=(4.0, 5.0), budget=14)
+        for trial in found(world, simplex=True, scale=(4.0, 5.0), budget=enough).trials:
+            assert trial.kind != "ask" or 4 - 1e-9 < sum(trial.weights) < 5 + 1e-9
+
+
+@pytest.mark.parametrize("bounds", [(-1.0, 0.0), (0.2, 1.0)])
+def test_bounds_that_leave_no_simplex_are_refused(bounds: tuple[float, float]) -> None:
+    with pytest.raises(SearchError, match="on the simplex a weight may be 0") as caught:
+        found(World.drawn([1.0, 0.5, 0.2]), simplex=True, scale=(0.0, 1.0), bounds=bounds)
+    assert "--bounds" in caught.value.remedy

@@ -89,3 +89,9 @@ def test_a_projection_moves_only_the_weights_that_are_free() -> None:
     wide = Space(3, (-1.0, 0.5))
     np.testing.assert_array_equal(wide.projected(row, free=[0]), [[0.5, 0.7, 0.3]])
     assert wide.contains_sums([5.0, 5.0, 5.0]) and not space.contains_sums([0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("adapters", [6, 7, 13, 20, 23])
+def test_a_point_of_the_space_stays_to_the_last_bit(adapters: int) -> None:
+    space = Space(adapters, (0.0, 1.5), simplex=True)
+    np.testing.assert_array_equal(space.projected(space.uniform[None])[0], space.uniform)

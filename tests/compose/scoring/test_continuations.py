@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
 from compose.examples import Example, Examples
 from compose.scoring import LoadedBase, Scorer, make_scorer
@@ -171,3 +173,14 @@ def test_examples_of_different_lengths_are_generated_together(families: Any, mon
     monkeypatch.setattr(base.model, "generate", lambda **given: calls.append(len(given["input_ids"])) or own(**given))
     scorer.predictions(WEIGHTS)
     assert calls == [len(WEIGHTS) * len(SHORT)]
+
+
+def test_a_model_whose_generate_takes_no_states_computes_its_prompts_whole(families: Any) -> None:
+    sizes = {"vocab_size": 14, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 128}
+    family = replace(
+        families["gpt2"], targets=("c_attn",), build=lambda: OpenAIGPTLMHeadModel(OpenAIGPTConfig(**sizes))
+    )
+    base = family.base()
+    scorer = scorer_of(family, base, INSTRUCTED)
+    assert scorer._answers.shared == 0
+    assert scorer.predictions(WEIGHTS) == alone(family, base, INSTRUCTED)
