@@ -62,7 +62,9 @@ def test_noise_is_not_marked(gain: float, error: float | None) -> None:
 
 
 def test_a_search_by_metric_shows_the_metric_and_not_only_what_was_minimised() -> None:
-    estimates = [{"name": "the mix", "loss": 0.27, "low": 0.01, "high": 0.51, "ahead_of_base": 1.0}]
+    estimates: list[dict[str, Any]] = [
+        {"name": "the mix", "loss": 0.27, "low": 0.01, "high": 0.51, "ahead_of_base": 1.0}
+    ]
     gate = {"estimates": estimates, "folds": 4, "kept": "the mix", "sentence": "The mix was kept."}
     found = report_of(loss=0.26, baselines={"base": {"loss": 1.19}}, gate=gate)
     shown = text_of(search_tables(found))
@@ -71,6 +73,10 @@ def test_a_search_by_metric_shows_the_metric_and_not_only_what_was_minimised() -
     assert held_out == ["the", "mix", "(kept)", "0.7500", "0.500", "to", "1.000", "0.2700", "100%"]
     assert found.verdict == "The mix was kept. Exact match on those examples: 0.750 (the mix)."
     assert found.as_dict()["metric"]["values"] == {"base": 0.0, "mix": 0.75}
+    assert "hopeful" not in shown
+    estimates[0]["hopeful"] = True
+    shown = text_of(search_tables(report_of(loss=0.26, baselines={"base": {"loss": 1.19}}, gate=gate)))
+    assert "the mix (kept) *" in shown and "* hopeful: its trials were asked for with all examples in view" in shown
 
 
 def test_the_tables_of_a_report_have_the_guard_and_what_was_kept_and_a_failure_its_progress() -> None:

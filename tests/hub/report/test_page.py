@@ -127,6 +127,10 @@ def test_what_a_gate_said_is_the_verdict_with_its_estimates(report: SearchReport
     gate = {"sentence": "Kept: the mix is ahead.", "estimates": estimates}
     text = Page(search_page(replace(report, result={**(report.result or {}), "gate": gate}))).text
     assert "Kept: the mix is ahead." in text and "1.2500 1.0000 to - base 2.0000 1.9000 to 2.1000" in text
+    assert "hopeful" not in text
+    estimates[0]["hopeful"] = True
+    text = Page(search_page(replace(report, result={**(report.result or {}), "gate": gate}))).text
+    assert "the mix * 1.2500" in text and "* hopeful: its trials were asked for with all examples in view." in text
 
 
 def test_the_commands_write_the_page_of_a_real_search(
