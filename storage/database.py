@@ -21,6 +21,8 @@ from sqlalchemy.orm import Session
 from storage.errors import StorageError
 
 BUSY_TIMEOUT_MS = 30_000
+IO_ERROR_SECONDS = 1.0
+"""For which a connection that gets an I/O error tries to enter WAL again."""
 POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 50, "pool_timeout": 60}
 """A server answers and takes uploads in some hundred threads; a PostgreSQL server has 100 connections by default."""
 
@@ -87,14 +89,17 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
-    """WAL is a property of the file. SQLite does not wait for the lock when two processes switch at once, so we do."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    """WAL is a property of the file. SQLite does not wait for the lock when two processes switch at once, so we do; and
+    once, under load, a first look at the file gave an I/O error that was none of the disk's."""
+    started = time.monotonic()
+    patience = {"locked": BUSY_TIMEOUT_MS / 1000, "disk I/O error": IO_ERROR_SECONDS}
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
+            waited, said = time.monotonic() - started, str(error)
+            if waited > max((seconds for words, seconds in patience.items() if words in said), default=-1.0):
                 raise
             time.sleep(0.01)
 
