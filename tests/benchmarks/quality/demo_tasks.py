@@ -22,7 +22,7 @@ FEW_SEED, TEST_SEED = 1000, 5000
 class DemoTask(Task):
     """A task of one draw, whose pool is that draw."""
 
-    def draw(self, number: int, shots: int) -> Examples:  # noqa: ARG002
+    def draw(self, number: int, shots: int) -> Examples:  # noqa: ARG002 (a draw has a pool of its own)
         return Examples(self.pool.rows[:shots])
 
 

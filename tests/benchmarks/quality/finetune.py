@@ -82,7 +82,7 @@ def finetuned(base: LoadedBase, examples: Examples, labels: Mapping[str, str] | 
         for _ in range(training.steps):
             value = loss(replace(base, model=model))
             optimizer.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
         with TemporaryDirectory() as folder:
             # "auto" would look the base up on the model hub, to see whether its vocabulary was resized

@@ -67,7 +67,7 @@ class StandinTensor(Tensor):
         made.held = held
         return made
 
-    def __repr__(self) -> str:  # type: ignore[override]
+    def __repr__(self) -> str:  # type: ignore[override]  # torch's takes an option
         return f"StandinTensor({self.held!r})"
 
     def tolist(self) -> Any:  # torch's own takes no subclass

@@ -48,7 +48,7 @@ def broken(model: Any, name: str, change: Callable[[dict[str, Any]], Any]) -> No
     def wrong(**given: Any) -> Any:
         return forward(**{**given, name: change(given)} if given.get(name) is not None else given)
 
-    wrong.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    wrong.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]  # functions take attributes
     model.forward = wrong
 
 
@@ -122,9 +122,9 @@ def test_a_lost_mask_of_an_encoder_is_no_rounding(families: Any, name: str, dtyp
 
     def hidden(ids: Tensor, mask: Tensor) -> Tensor:
         if name == "bert":
-            return model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :9]  # type: ignore[no-any-return]
+            return model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :9]  # type: ignore[no-any-return]  # of Any
         labels = torch.tensor([[0, 4, 5]])
-        return model(input_ids=ids, attention_mask=mask, decoder_input_ids=labels).logits  # type: ignore[no-any-return]
+        return model(input_ids=ids, attention_mask=mask, decoder_input_ids=labels).logits  # type: ignore[no-any-return]  # of Any
 
     with torch.inference_mode():
         assert agree(lambda: hidden(ids, mask), lambda: hidden(row, torch.ones_like(row)), model)

@@ -67,7 +67,7 @@ def test_bench_measures_mixes_by_groups_of_modules(
             asked.append((names, rows))
             return mix(rows)
 
-        object.__setattr__(scorer._population.stack, "mix", mixed)  # type: ignore[attr-defined]
+        object.__setattr__(scorer._population.stack, "mix", mixed)  # type: ignore[attr-defined]  # as above
         return scorer
 
     monkeypatch.setattr("compose.scoring.measurement.make_scorer", recording)
