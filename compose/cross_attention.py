@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .cache_argument import given_cache
 from .mixed_factors import MixedFactors
 
 KINDS = ("T5Attention",)
@@ -74,7 +75,7 @@ def _forward(
 
     def forward(hidden_states: Tensor, mask: Tensor | None = None, **others: Any) -> Any:
         states: Tensor | None = others.get("key_value_states")
-        if states is None or others.get("past_key_values") is not None:
+        if states is None or given_cache(others) is not None:
             return own(hidden_states, mask, **others)
         rows, queries, _ = hidden_states.shape
         if not pays(queries=queries, keys=states.shape[1], heads=heads, head_width=width):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ..cache_argument import cache_argument
 from ..device import input_device
 from ..errors import BadExamples
 from ..examples import Examples
@@ -117,7 +118,8 @@ class CausalScorer(PopulationScorer):
         """The shared prefix's states of the mixes that are attached; empty where there is no such prefix."""
         if not len(self._prefix):
             return {}
-        return self._prefix.states(self._population.turn, rows=rows, candidates=candidates)
+        cache = self._prefix.cache(self._population.turn, rows=rows, candidates=candidates)
+        return {cache_argument(self._model.forward): cache, "use_cache": True}
 
     def _batch(self, group: tuple[int, ...]) -> tuple[dict[str, Any], LabelPlaces]:
         """What the model is given for the examples of `group` behind the shared prefix, and where their labels are

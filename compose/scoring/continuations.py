@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..cache_argument import cache_argument
 from ..device import input_device
 from .agreement import agree
 from .generation import greedy
@@ -69,8 +70,8 @@ class Continuations:
             "attention_mask": functional.pad(rows.mask, (shared, 0), value=1).repeat(candidates, 1),
         }
         if shared:
-            states = self._prefix.states(turn, rows=len(group), candidates=candidates)
-            given["past_key_values"] = states["past_key_values"]
+            own = self._prefix.cache(turn, rows=len(group), candidates=candidates)
+            given[cache_argument(self._model.generate)] = own
         return given
 
     @cached_property

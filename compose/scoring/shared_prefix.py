@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from ..cache_argument import cache_argument
 from ..device import input_device
 from .output_layer import output_only_at
 
@@ -34,7 +35,7 @@ class SharedPrefix:
         self.tokens = common if saved >= LEAST_SAVED and _repeats(model) else []
         self.share = saved / sum(map(len, prompts))
         """Of the prompts' tokens, how many need not be computed."""
-        self._held: tuple[object, Any] | None = None
+        self._held: tuple[object, DynamicCache] | None = None
         self._ids: Tensor | None = None  # on the device
 
     def __len__(self) -> int:
@@ -48,8 +49,8 @@ class SharedPrefix:
         """Give back the memory of the mixes that were attached last."""
         self._held = None
 
-    def states(self, turn: object, *, rows: int, candidates: int) -> dict[str, Any]:
-        """Arguments that make the model go on after the prefix: its keys and values for `rows` rows of each candidate.
+    def cache(self, turn: object, *, rows: int, candidates: int) -> DynamicCache:
+        """Keys and values of the prefix for `rows` rows of each candidate; a forward appends to it.
         `turn` says which mixes are attached."""
         if self._held is None or self._held[0] != turn:
             if self._ids is None:
@@ -59,11 +60,11 @@ class SharedPrefix:
             ids = self._ids.repeat(candidates, 1)
             cache = DynamicCache(config=self._model.config)
             with output_only_at(self._model, ids.new_zeros(1)):
-                self._model(input_ids=ids, past_key_values=cache, use_cache=True)
+                self._model(input_ids=ids, **{cache_argument(self._model.forward): cache}, use_cache=True)
             self._held = (turn, cache)
-        own = deepcopy(self._held[1])  # a forward appends to it
+        own = deepcopy(self._held[1])
         own.batch_repeat_interleave(rows)
-        return {"past_key_values": own, "use_cache": True}
+        return own
 
 
 def _repeats(model: Any) -> bool:

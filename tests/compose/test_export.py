@@ -23,7 +23,6 @@ from compose.recipe import Parent, Recipe
 
 Make = Callable[..., LoraAdapter]
 LOGITS = Callable[[nn.Module], Tensor]
-ignore_peft = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
 
 def add(model: nn.Module, adapter: LoraAdapter) -> nn.Module:
@@ -36,7 +35,6 @@ def add(model: nn.Module, adapter: LoraAdapter) -> nn.Module:
     return model
 
 
-@ignore_peft
 @pytest.mark.parametrize("profile", ["peft-uniform", "peft-pattern"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", ["t5", "llama", "gpt2"])
@@ -73,7 +71,6 @@ def test_peft_loads_every_export_with_equal_logits(
     assert report.max_change == 0.0
 
 
-@ignore_peft
 def test_peft_finds_exactly_the_modules_of_a_long_list(
     peft_adapter: Callable[..., Path], tiny_model: Callable[[str], nn.Module], tmp_path: Path
 ) -> None:

@@ -18,7 +18,6 @@ from compose.errors import BaseModelError, IncompatibleAdapters, OutputExists
 from compose.fuse import fuse
 from compose.peft_files import read_adapter
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 Save = Callable[..., Path]
 
 

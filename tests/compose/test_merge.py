@@ -146,7 +146,6 @@ def test_real_adapters_of_one_encoder_merge_and_change_something(tmp_path: Path,
     assert effect(tmp_path / "mix").zero_modules == ()
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 @pytest.mark.parametrize(("method", "combination"), [("peft-linear", "linear"), ("exact", "cat"), ("svd", "svd")])
 @pytest.mark.parametrize("kind", ["t5", "llama", "gpt2"])
 def test_deltas_agree_with_pefts_add_weighted_adapter(

@@ -86,7 +86,6 @@ PATTERNS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT 0.21 with transformers 5.2
 @pytest.mark.parametrize("settings", PATTERNS, ids=range(len(PATTERNS)))
 def test_ranks_and_scalings_are_those_of_peft(tiny_model: Callable[[str], nn.Module], settings: dict[str, Any]) -> None:
     from peft import LoraConfig, get_peft_model

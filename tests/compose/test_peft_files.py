@@ -30,7 +30,6 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 @pytest.mark.parametrize(("kind", "settings"), SETTINGS, ids=range(len(SETTINGS)))
 def test_deltas_are_those_that_peft_adds_to_the_base(
     peft_adapter: Callable[..., Path], tiny_model: Callable[[str], nn.Module], kind: str, settings: dict[str, Any]

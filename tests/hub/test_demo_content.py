@@ -32,8 +32,6 @@ INDEX = json.loads((CONTENT / "index.json").read_text(encoding="utf-8"))
 ADAPTERS = {entry["name"]: entry for entry in INDEX["adapters"]}
 TASKS = {entry["name"]: entry for entry in INDEX["tasks"]}
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT 0.21, transformers 5
-
 words = st.text(alphabet=string.ascii_lowercase, min_size=3, max_size=7)
 
 

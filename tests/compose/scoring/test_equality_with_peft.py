@@ -43,7 +43,6 @@ class Reference:
         config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=r".*(" + "|".join(family.targets) + ")$")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
-            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
             self.model = peft.get_peft_model(deepcopy(base.model), config).eval()
 
     def load(self, weights: Sequence[float]) -> Any:

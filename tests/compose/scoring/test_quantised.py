@@ -20,7 +20,6 @@ from compose.examples import Examples
 from compose.scoring import LoadedBase, load_base, loading, make_scorer
 from compose.stack import stack_adapters
 
-NO_NOTE = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT's, of transformers
 WEIGHTS = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.5, -0.7, 1.3], [1 / 3, 1 / 3, 1 / 3]])
 BITS: dict[int, dict[str, Any]] = {4: {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, 8: {"load_in_8bit": True}}
 NEAR = {4: 2e-3, 8: 2e-2}
@@ -131,7 +130,6 @@ def test_a_quantised_base_is_loaded_to_the_device_that_was_asked_for(
     assert given.get("device_map") == ({"": device} if in_bits else None), "others are moved when they are there"
 
 
-@NO_NOTE
 def test_a_quantised_base_is_scored_as_peft_scores_it(
     folder: Path, name: str, bits: int, families: Any, examples: Examples
 ) -> None:
@@ -147,7 +145,6 @@ def test_a_quantised_base_is_scored_as_peft_scores_it(
     assert np.abs(expected[1:] - expected[0]).max() > 3 * NEAR[bits] * expected.mean(), "the adapters do something"
 
 
-@NO_NOTE
 def test_a_quantised_layer_gives_what_peft_s_gives_on_the_same_input(folder: Path, name: str, families: Any) -> None:
     base = load_base(folder)
     adapters = adapters_of(families, base, name)

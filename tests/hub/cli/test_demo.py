@@ -38,7 +38,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_the_demo_shows_the_notes_and_without_peft_everything_but_its_check(
     mixhub: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
