@@ -50,6 +50,7 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (storage_errors.PinnedRevision, 409, ""),
     (storage_errors.InvalidName, 400, ""),
     (storage_errors.CorruptBlob, 400, ""),
+    (storage_errors.DatabaseLost, 503, ""),
     (StorageError, 500, ""),
 )
 
@@ -60,7 +61,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(root, _domain_error)
     app.add_exception_handler(RequestValidationError, _malformed_request)
     app.add_exception_handler(HTTPException, _http_exception)
-    for failure in (OperationalError, InterfaceError, NoConnection):
+    for failure in (OperationalError, InterfaceError, NoConnection, storage_errors.DatabaseBusy):
         app.add_exception_handler(failure, _unavailable)
     for value in (DataError, OverflowError, UnicodeEncodeError):
         app.add_exception_handler(value, _impossible_value)

@@ -1,0 +1,64 @@
+"""A connection to a SQLite file that takes its turn before it writes, and looks after the file (`DatabaseFile`)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from storage.database_file import DatabaseFile
+
+
+class SqliteConnection(sqlite3.Connection):
+    """`file` None: a database in memory, which nobody shares."""
+
+    file: DatabaseFile | None = None
+    _has_turn = False
+
+    def look(self) -> None:
+        """Before a transaction that reads. Raises DatabaseLost."""
+        if self.file is not None:
+            self.file.check()
+
+    @contextmanager
+    def turn(self, seconds: float) -> Iterator[None]:
+        """In the block a transaction that writes is begun; its end ends the turn. Raises DatabaseBusy, DatabaseLost."""
+        if self.file is None:
+            yield
+            return
+        self.file.wait_for_turn(seconds)
+        self._has_turn = True
+        try:
+            with self.file.next_among_processes(seconds):
+                yield
+        except BaseException:
+            self._end_turn()
+            raise
+
+    def commit(self) -> None:
+        """Raises DatabaseLost where what was committed may be gone."""
+        super().commit()
+        if self.file is not None and self._has_turn:
+            try:
+                self.file.check()
+            finally:
+                self._end_turn()
+
+    def rollback(self) -> None:
+        try:
+            super().rollback()
+        finally:
+            self._end_turn()
+
+    def close(self) -> None:
+        self._end_turn()
+        file, self.file = self.file, None
+        if file is None:
+            super().close()
+        else:
+            file.leave(self, super().close)
+
+    def _end_turn(self) -> None:
+        had, self._has_turn = self._has_turn, False
+        if had and self.file is not None:
+            self.file.end_turn()
