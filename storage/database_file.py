@@ -51,13 +51,13 @@ class DatabaseFile:
         self.path = path
         self.on_lost: Callable[[DatabaseLost], None] | None = None
         """Called once, from whichever thread noticed."""
+        self.writers = WritersQueue()
         self._watched = (Path(path), Path(f"{path}-wal"))
-        self._queue = WritersQueue()
         self._connections = 0
         self._opened: tuple[Identity, Identity] = (None, None)
         self._lost = ""
         self._folder = _locked_folder(path)
-        self._turn: int | None = None
+        self._turn_file: int | None = None
 
     def check(self) -> None:
         """Raises DatabaseLost unless the file and its `-wal` are those that were opened."""
@@ -70,23 +70,12 @@ class DatabaseFile:
 
     def lose(self, why: str) -> DatabaseLost:
         """From here on nothing is done with the file in this process. Returns the error to raise."""
-        first, self._lost = not self._lost, self._lost or why
+        with _changing:
+            first, self._lost = not self._lost, self._lost or why
         error = self._error()
         if first and self.on_lost is not None:
             self.on_lost(error)
         return error
-
-    def wait_for_turn(self, seconds: float) -> None:
-        """Until this thread may write; then `end_turn` must be called. Raises DatabaseBusy, DatabaseLost."""
-        self._queue.enter(seconds)
-        try:
-            self.check()
-        except BaseException:
-            self._queue.leave()
-            raise
-
-    def end_turn(self) -> None:
-        self._queue.leave()
 
     @contextmanager
     def next_among_processes(self, seconds: float) -> Iterator[None]:
@@ -112,7 +101,7 @@ class DatabaseFile:
             self._connections -= 1
             last = self._connections == 0
             try:
-                if last and not self._lost and self._folder is not None and _try_lock(self._folder):
+                if last and self._is_sound() and self._folder is not None and _try_lock(self._folder):
                     merge_log(connection, self.path)
                 close()
             finally:
@@ -126,8 +115,8 @@ class DatabaseFile:
             prepare(connection)
             connection.execute("PRAGMA schema_version").fetchall()  # a first look, which opens -wal
         except sqlite3.Error as error:
-            if error.sqlite_errorname in LOST:
-                raise self.lose(f"reading it failed ({error.sqlite_errorname})") from error
+            if (name := getattr(error, "sqlite_errorname", "")) in LOST:
+                raise self.lose(f"reading it failed ({name})") from error
             raise
         if self._connections == 0:
             self._opened = self._identities()
@@ -139,22 +128,25 @@ class DatabaseFile:
         """The process has it open no more. What was lost stays known: SQLite may still have parts of it in memory."""
         if not self._lost:
             _files.pop(self.path, None)
-        for descriptor in (self._folder, self._turn):
+        for descriptor in (self._folder, self._turn_file):
             if descriptor is not None:
                 os.close(descriptor)
-        self._folder = self._turn = None
+        self._folder = self._turn_file = None
+
+    def _is_sound(self) -> bool:
+        return not self._lost and self._identities() == self._opened
 
     def _identities(self) -> tuple[Identity, Identity]:
         database, log = self._watched
         return _identity(database), _identity(log)
 
     def _lock_file(self) -> int | None:
-        if self._turn is None:
+        if self._turn_file is None:
             try:
-                self._turn = os.open(f"{self.path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._turn_file = os.open(f"{self.path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError:  # a disk that is full or may not be written: SQLite's own lock must do
                 return None
-        return self._turn
+        return self._turn_file
 
     def _error(self) -> DatabaseLost:
         return DatabaseLost(
@@ -181,11 +173,6 @@ def join(
             if file._connections == 0:
                 file._forget()
     return file
-
-
-def is_open(path: str) -> bool:
-    """Whether this process has the database at `path` open."""
-    return path in _files
 
 
 def _identity(path: Path) -> Identity:

@@ -13,7 +13,6 @@ class SqliteConnection(sqlite3.Connection):
     """`file` None: a database in memory, which nobody shares."""
 
     file: DatabaseFile | None = None
-    _has_turn = False
 
     def look(self) -> None:
         """Before a transaction that reads. Raises DatabaseLost."""
@@ -26,9 +25,9 @@ class SqliteConnection(sqlite3.Connection):
         if self.file is None:
             yield
             return
-        self.file.wait_for_turn(seconds)
-        self._has_turn = True
         try:
+            self.file.writers.enter(self, seconds)
+            self.file.check()
             with self.file.next_among_processes(seconds):
                 yield
         except BaseException:
@@ -38,7 +37,7 @@ class SqliteConnection(sqlite3.Connection):
     def commit(self) -> None:
         """Raises DatabaseLost where what was committed may be gone."""
         super().commit()
-        if self.file is not None and self._has_turn:
+        if self.file is not None and self.file.writers.has_turn(self):
             try:
                 self.file.check()
             finally:
@@ -59,6 +58,5 @@ class SqliteConnection(sqlite3.Connection):
             file.leave(self, super().close)
 
     def _end_turn(self) -> None:
-        had, self._has_turn = self._has_turn, False
-        if had and self.file is not None:
-            self.file.end_turn()
+        if self.file is not None and self.file.writers.has_turn(self):
+            self.file.writers.leave(self)

@@ -1,59 +1,67 @@
 """One writer at a time, in the order of asking.
 
 SQLite lets waiting writers poll, and whoever happens to ask at the right moment is next: with 64 clients some waited
-30 s and gave up. The queue hands its lock over instead, so that nobody who came later is served earlier.
+for many seconds while others went by. The queue hands the turn over instead.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import dataclass, field
 
 from storage.errors import DatabaseBusy
 
 
+@dataclass(frozen=True, eq=False)
+class _Ticket:
+    writer: object
+    thread: int
+    called: threading.Event = field(default_factory=threading.Event)
+
+
 class WritersQueue:
-    """Of the threads of one process. A thread that writes may not ask for a second turn: it would wait for itself."""
+    """Of one process. A writer is any object; it may leave whether it has the turn, waits, or has left before."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._writer: int | None = None
-        self._waiting: deque[tuple[int, threading.Lock]] = deque()
+        self._turn: _Ticket | None = None
+        self._waiting: deque[_Ticket] = deque()
 
-    def enter(self, seconds: float) -> None:
-        """Wait for one's turn. Raises DatabaseBusy after `seconds`, RuntimeError where this thread has the turn."""
-        me, called = threading.get_ident(), threading.Lock()
+    def enter(self, writer: object, seconds: float) -> None:
+        """Wait for the turn. Raises DatabaseBusy after `seconds`, RuntimeError where this thread would wait for itself.
+
+        Whatever it raises, the writer has left; only where Python is interrupted afterwards must the caller see to it.
+        """
+        ticket = _Ticket(writer, threading.get_ident())
         with self._mutex:
-            if self._writer is None:
-                self._writer = me
+            if self._turn is None:
+                self._turn = ticket
                 return
-            if self._writer == me:
+            if self._turn.thread == ticket.thread:
                 raise RuntimeError("a transaction that writes was begun inside another one of the same thread")
-            called.acquire()
-            self._waiting.append((me, called))
+            self._waiting.append(ticket)
         try:
-            if called.acquire(timeout=max(seconds, 0)):
-                return
+            ticket.called.wait(max(seconds, 0))
         except BaseException:  # Ctrl-C
-            if not self._forget(me):
-                self.leave()
+            self.leave(writer)
             raise
-        if self._forget(me):
-            raise DatabaseBusy(f"Others have been writing to the database for {seconds:.0f} s.", remedy="Try again.")
-        # called in the last moment
-
-    def leave(self) -> None:
-        """Hand the turn to whoever waits longest."""
         with self._mutex:
-            self._writer = None
-            if self._waiting:
-                self._writer, called = self._waiting.popleft()
-                called.release()
+            if self._turn is ticket:
+                return
+            self._waiting.remove(ticket)
+        raise DatabaseBusy(f"Others have been writing to the database for {seconds:.0f} s.", remedy="Try again.")
 
-    def _forget(self, thread: int) -> bool:
-        """Take a thread out of the queue; False: it has been called already."""
+    def has_turn(self, writer: object) -> bool:
+        turn = self._turn
+        return turn is not None and turn.writer is writer
+
+    def leave(self, writer: object) -> None:
+        """The end of a turn, which goes to whoever waits longest; or of waiting for one."""
         with self._mutex:
-            found = [entry for entry in self._waiting if entry[0] == thread]
-            for entry in found:
-                self._waiting.remove(entry)
-        return bool(found)
+            if self._turn is None or self._turn.writer is not writer:
+                self._waiting = deque(ticket for ticket in self._waiting if ticket.writer is not writer)
+                return
+            self._turn = self._waiting.popleft() if self._waiting else None
+            if self._turn is not None:
+                self._turn.called.set()
