@@ -4,8 +4,9 @@
 
 Each client commits small files to a repo of its own over HTTP, one after the other, so the database's one writer is
 what they wait for. Beside it another process, as a command would, writes a row every fifth of a second. `without` is
-the same server with SQLite's own waiting: every writer polls. Both are measured in turn, in each round, on a fresh home;
-a refused commit (503) is counted and not repeated. Seconds are of all rounds together; the spread is that of the rounds.
+the same server with SQLite's own waiting: every writer polls. Both are measured in turn, in each round, on a fresh
+home; a refused commit (503) is counted and not repeated. Seconds are of all rounds together, the spread is that of the
+rounds.
 """
 
 from __future__ import annotations
