@@ -120,7 +120,10 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
     """Not the caller's fault, and it may pass. Clients try again, or use what their cache has."""
     _log.error("the database failed", exc_info=error)
-    return response(503, "The database does not answer; try again.", retry_after=RETRY_AFTER)
+    words = "The database does not answer; try again."
+    if isinstance(error, storage_errors.DatabaseBusy):
+        words = f"{error.message} {error.remedy}"
+    return response(503, words, retry_after=RETRY_AFTER)
 
 
 async def _impossible_value(_request: Request, error: Exception) -> JSONResponse:
