@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from hub.raw_path import RawPath
 from hub.server import Server, trusted_proxies
 from hub.settings import Settings
 from storage import server_keys
+from storage.errors import DatabaseLost
 
 UPLOAD_THREADS = 64
 
@@ -36,12 +37,15 @@ class _App(FastAPI):
         return document
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """The app; the home of `settings` is opened, and its schema upgraded, when it starts."""
+def create_app(settings: Settings, *, on_lost: Callable[[DatabaseLost], None] | None = None) -> ASGIApp:
+    """The app; the home of `settings` is opened, and its schema upgraded, when it starts.
+
+    Where the database is lost every request is refused; `on_lost` is called once, to end the process.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with opened_database(settings) as engine:
+        with opened_database(settings, on_lost=on_lost) as engine:
             home = home_over(settings, engine)
             set_up(home)
             backfill(home)

@@ -60,3 +60,11 @@ class CorruptBlob(StorageError, ValueError):
 
 class SchemaOutdated(StorageError, RuntimeError):
     """The database is at another schema than this program, or differs from the models."""
+
+
+class DatabaseBusy(StorageError):
+    """Others write all the time; nothing was changed, and trying again may help."""
+
+
+class DatabaseLost(StorageError):
+    """The files of the database are not those that were opened. Nothing more may be done with them in this process."""
