@@ -109,5 +109,5 @@ class Scrub:
             scrub_position.save(session, position)
 
 
-class _Stopped(Exception):  # noqa: N818, it is no error
+class _Stopped(Exception):
     pass

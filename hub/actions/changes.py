@@ -57,7 +57,7 @@ def apply(
     stored: Mapping[str, StoredBlob],
     file_at: Callable[[str, str], File],
 ) -> dict[str, File]:
-    """path -> file after all changes, in their order. `stored` are the blobs that the caller may use, and that are here.
+    """path -> file after all changes, in their order. `stored`: the blobs that are here for the caller to use.
 
     `file_at(revision, path)` finds what a Copy names. Raises EntryNotFound, UsageError or InvalidName.
     """

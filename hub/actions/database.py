@@ -58,7 +58,8 @@ def check(
         except SchemaOutdated as error:
             return CheckReport(str(settings.directory), (f"{error.message} ({error.remedy})",), ())
         home = home_of(settings, engine)
-        found, repaired = check_storage(engine, home.blobs, deep=deep), ()
+        found = check_storage(engine, home.blobs, deep=deep)
+        repaired: tuple[str, ...] = ()
         if repair:
             with sources_of(home, settings, sources) as opened:
                 repaired = repair_blobs(home, opened)

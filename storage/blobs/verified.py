@@ -103,8 +103,7 @@ class VerifiedReads(ABC):
         self._require(sha256, size)
 
     def verify(self, sha256: str, *, size: int | None = None, each: Callable[[int], None] | None = None) -> None:
-        self._seen.forget(sha256)
-        with closing(self._digested(sha256, self._require(sha256, size), CHUNK)) as pieces:
+        with closing(self._digested(sha256, self._there(sha256, size), CHUNK)) as pieces:
             for piece in pieces:
                 if each is not None:
                     each(len(piece))
@@ -130,14 +129,19 @@ class VerifiedReads(ABC):
             self._seen.note(sha256, identity, "")
 
     def _require(self, sha256: str, size: int | None) -> Identity:
-        """The identity of a file that may be sound."""
+        """The identity of a file that is not known to be damaged."""
+        identity = self._there(sha256, size)
+        if wrong := self._seen.verdict(sha256, identity):
+            raise self._damaged(sha256, identity, wrong)
+        return identity
+
+    def _there(self, sha256: str, size: int | None) -> Identity:
+        """The identity of a file of this size."""
         identity = self._identity(sha256)
         if identity is None:
             raise self._damaged(sha256, None, MISSING)
         if size is not None and identity.size != size:
             raise self._damaged(sha256, identity, f"{identity.size} bytes are stored, it has {size}")
-        if wrong := self._seen.verdict(sha256, identity):
-            raise self._damaged(sha256, identity, wrong)
         return identity
 
     def _digest_once(self, sha256: str) -> None:
@@ -210,10 +214,6 @@ class _Seen:
             self._verdicts.move_to_end(key)
             if len(self._verdicts) > REMEMBERED:
                 self._verdicts.popitem(last=False)
-
-    def forget(self, key: str) -> None:
-        with self._lock:
-            self._verdicts.pop(key, None)
 
 
 def file_identity(status: os.stat_result) -> Identity:

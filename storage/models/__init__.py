@@ -20,6 +20,6 @@ __all__ = [
     "AccessRequestRow", "AccountRow", "AdapterRow", "AdapterTagRow", "AliasEventRow", "AliasProtectionRow", "AliasRow",
     "BaseNameRow", "BaseRow", "BlobDamageRow", "BlobRow", "BlobScrubRow", "BlobUseRow", "CompositionParentRow",
     "CompositionRow", "FileRow", "MembershipRow", "PullRequestRow", "Record", "RefRow", "RepoLikeRow",
-    "RepoRedirectRow", "RepoRow", "RevisionRow", "RevisionTagRow", "SearchRow", "ServerKeyRow", "TokenRow", "TrialRow", "UpstreamFileRow",
-    "UpstreamRefRow", "UpstreamRevisionRow", "VersionTombstoneRow",
+    "RepoRedirectRow", "RepoRow", "RevisionRow", "RevisionTagRow", "SearchRow", "ServerKeyRow", "TokenRow", "TrialRow",
+    "UpstreamFileRow", "UpstreamRefRow", "UpstreamRevisionRow", "VersionTombstoneRow",
 ]  # fmt: skip
