@@ -58,11 +58,10 @@ def check(
         except SchemaOutdated as error:
             return CheckReport(str(settings.directory), (f"{error.message} ({error.remedy})",), ())
         home = home_of(settings, engine)
-        found = check_storage(engine, home.blobs, deep=deep)
-        repaired: tuple[str, ...] = ()
+        with sources_of(home, settings, sources) as opened:  # a wrong place is told before hours of reading
+            found = check_storage(engine, home.blobs, deep=deep)
+            repaired = repair_blobs(home, opened) if repair else ()
         if repair:
-            with sources_of(home, settings, sources) as opened:
-                repaired = repair_blobs(home, opened)
             found = check_storage(engine, home.blobs)
     lines = [(p.severity, f"{p.subject}: {p.message}") for p in found]
     return CheckReport(

@@ -79,9 +79,8 @@ def test_a_stopped_round_goes_on_after_the_blob_that_it_had_begun(
     assert not again._is_due()  # the round is over, and the next one is for tomorrow
 
 
-def test_it_keeps_to_its_rate_and_stops_at_once(
-    home: Home, stored: list[StoredBlob], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("stored")
+def test_it_keeps_to_its_rate_and_stops_at_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scrub, "FIRST", 0.0)
     waits: list[float] = []
     begun = threading.Event()

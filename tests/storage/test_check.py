@@ -65,7 +65,7 @@ class TestCheck:
         assert check(engine, blobs, deep=True) == []
         assert check(engine, blobs) == []
 
-    def test_damage_of_what_nobody_needs_is_a_note(self, engine: Engine, blobs: BlobStore, stored: StoredBlob) -> None:
+    def test_damage_of_what_nobody_needs_is_a_note(self, engine: Engine, blobs: BlobStore) -> None:
         loose = blobs.put_stream([b"loose"])
         with write(engine) as session:
             blob_records.record(session, accounts.ensure(session), [loose])

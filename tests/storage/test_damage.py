@@ -13,22 +13,22 @@ from storage import accounts, blob_records, damage, open_database, read, repos, 
 from storage.blobs import LocalBlobs
 from storage.clock import utc_now
 from storage.errors import DamagedBlob
+from storage.revisions import File
 from storage.scrub_position import Position
 
+MakeFile = Callable[..., File]
 UNKNOWN = "0" * 64
 
 
 class TestMarks:
-    def test_a_mark_stays_until_the_bytes_are_put_again(
-        self, session: Session, make_file: Callable[..., object]
-    ) -> None:
+    def test_a_mark_stays_until_the_bytes_are_put_again(self, session: Session, make_file: MakeFile) -> None:
         file = make_file(session)
-        sha256: str = file.sha256  # type: ignore[attr-defined]
+        sha256 = file.sha256
         assert not damage.ever(session, sha256)
         assert damage.mark(session, DamagedBlob(sha256, "short")) is True
         assert damage.mark(session, DamagedBlob(sha256, "missing")) is False  # the first finding stays
         assert damage.found(session, [sha256, UNKNOWN]) == {sha256: "short"}
-        assert damage.unhealed(session) == {sha256: file.size}  # type: ignore[attr-defined]
+        assert damage.unhealed(session) == {sha256: file.size}
         make_file(session)  # it is recorded once more: its bytes were put again
         assert damage.found(session, [sha256]) == damage.unhealed(session) == {}
         assert damage.ever(session, sha256)
@@ -57,10 +57,10 @@ class TestMarks:
 
 class TestReport:
     def test_a_finding_is_one_line_of_the_log_however_often_it_is_read(
-        self, engine: Engine, make_file: Callable[..., object], caplog: pytest.LogCaptureFixture
+        self, engine: Engine, make_file: MakeFile, caplog: pytest.LogCaptureFixture
     ) -> None:
         with write(engine) as session:
-            sha256: str = make_file(session).sha256  # type: ignore[attr-defined]
+            sha256 = make_file(session).sha256
         with caplog.at_level(logging.ERROR, logger="mixhub"):
             for _ in range(3):
                 damage.report(engine, DamagedBlob(sha256, "short"))
@@ -76,19 +76,19 @@ class TestReport:
         assert "could not be marked" in caplog.text
 
 
-def test_a_damaged_blob_in_a_repo_stays_recorded(session: Session, make_file: Callable[..., object]) -> None:
+def test_a_damaged_blob_in_a_repo_stays_recorded(session: Session, make_file: MakeFile) -> None:
     """The row is what the bytes are asked for by."""
     repos.create(session, accounts.ensure(session).name, "a")
-    sha256: str = make_file(session).sha256  # type: ignore[attr-defined]
+    sha256 = make_file(session).sha256
     damage.mark(session, DamagedBlob(sha256, "missing"))
     assert sha256 in blob_records.stored(session, [sha256])
 
 
 def test_the_position_of_a_scrub_is_kept_and_blobs_follow_by_their_digest(
-    session: Session, make_file: Callable[..., object]
+    session: Session, make_file: MakeFile
 ) -> None:
     assert scrub_position.read(session) is None
-    digests = sorted(make_file(session, content=bytes([i])).sha256 for i in range(5))  # type: ignore[attr-defined]
+    digests = sorted(make_file(session, content=bytes([i])).sha256 for i in range(5))
     listed = scrub_position.following(session, "", limit=3)
     assert listed == [(sha256, 1) for sha256 in digests[:3]]
     assert [sha256 for sha256, _ in scrub_position.following(session, digests[2], limit=9)] == digests[3:]
