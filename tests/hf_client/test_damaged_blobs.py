@@ -1,4 +1,4 @@
-"""Blobs that the disk has changed, shortened or lost, as clients meet them: never taken for right, and healed by the next upload."""
+"""Blobs that the disk has changed, shortened or lost, as clients meet them: never taken for right, healed by an upload."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class TestReads:
         assert Path(ann.api.hf_hub_download(repo, NAME, local_dir=tmp_path)).read_bytes() == content
 
     def test_a_download_that_began_wrong_is_not_resumed(self, live: Any, ann: Any, repo: str, content: bytes) -> None:
-        """A client that has the beginning asks for the rest; with it, wrong bytes would make up a file of the right size."""
+        """A client that has the beginning asks for the rest, and would have a file of the right size, but wrong."""
         whole = httpx2.get(url_of(live, repo), headers={"range": "bytes=1000000-"})
         assert whole.status_code == 206 and whole.content == content[1_000_000:]
         flip(live, content)
@@ -150,8 +150,9 @@ class TestReads:
 
 class TestUploads:
     @harms
+    @pytest.mark.usefixtures("mode")
     def test_the_same_upload_again_heals_and_makes_no_commit(
-        self, mode: str, harm: Harm, live: Any, ann: Any, repo: str, content: bytes
+        self, harm: Harm, live: Any, ann: Any, repo: str, content: bytes
     ) -> None:
         head = ann.api.model_info(repo).sha
         harm(live, content)

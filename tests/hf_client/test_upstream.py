@@ -279,7 +279,7 @@ class TestDamagedCache:
         assert Path(api.hf_hub_download("org/base", "a.txt", local_dir=tmp_path)).read_bytes() == fake.body
         assert path.read_bytes() == fake.body
 
-    def test_db_check_repairs_it_from_the_upstream(self, fake: Fake, serve_with: Any, tmp_path: Path) -> None:
+    def test_db_check_repairs_it_from_the_upstream(self, fake: Fake, serve_with: Any) -> None:
         live = serve_with(**fake.settings)
         assert fetch(live).content == CONTENT
         path = self.spoil(live, CONTENT)

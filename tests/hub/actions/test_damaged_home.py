@@ -1,4 +1,4 @@
-"""A home whose blobs were changed, shortened or lost: no command takes them for right, and `db check` puts them again."""
+"""A home whose blobs were changed or lost: no command takes them for right, and `db check --repair` puts them again."""
 
 from __future__ import annotations
 
@@ -124,8 +124,9 @@ class TestRepair:
         assert "--repair" in mixhub("db", "check", "--from", tmp_path).err
 
 
+@pytest.mark.usefixtures("s3_environment")
 def test_a_checkout_that_is_a_copy_is_made_again_when_it_is_changed(
-    s3_environment: None, s3_endpoint: str, write_lora: Callable[..., Path], tmp_path: Path
+    s3_endpoint: str, write_lora: Callable[..., Path], tmp_path: Path
 ) -> None:
     urllib.request.urlopen(urllib.request.Request(f"{s3_endpoint}/checkouts", method="PUT")).close()
     with open_home(Settings(home=tmp_path / "h", database_url="", blobs_url=f"s3://checkouts/{tmp_path.name}")) as home:
