@@ -1,4 +1,4 @@
-"""Blobs that the disk has changed, shortened or lost, as clients meet them: never taken for right, healed by an upload."""
+"""Blobs that the disk has changed or lost, as clients meet them: never taken for right, and healed by an upload."""
 
 from __future__ import annotations
 
