@@ -18,6 +18,7 @@ from hub.home import opened_database, set_up
 from hub.mirror import Mirror
 from hub.rate_limit import RateLimit
 from hub.raw_path import RawPath
+from hub.scrub import Scrub
 from hub.server import Server, trusted_proxies
 from hub.settings import Settings
 from storage import server_keys
@@ -53,10 +54,15 @@ def create_app(settings: Settings, *, on_lost: Callable[[DatabaseLost], None] | 
                 key = server_keys.key(session, "uploads")
             leftovers.sweep(home.directory, older_than=leftovers.seconds_in_use(settings))
             mirror = Mirror(settings, home, leftovers.scratch_of(home.directory)) if settings.upstream else None
+            scrub = Scrub(home, rate=settings.scrub_bytes_per_second) if settings.scrub_bytes_per_second > 0 else None
+            if scrub is not None:
+                scrub.start()
             app.state.server = Server(settings, home, key, CapacityLimiter(UPLOAD_THREADS), mirror)
             try:
                 yield
             finally:
+                if scrub is not None:
+                    scrub.stop()
                 if mirror is not None:
                     mirror.close()
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 import migrations
 from hub.settings import Settings
-from storage import accounts
+from storage import accounts, damage
 from storage.blobs import BlobStore, open_blobs
 from storage.database import open_database, read, write
 from storage.errors import DatabaseLost, SchemaOutdated
@@ -53,7 +53,7 @@ def open_home(settings: Settings) -> Iterator[Home]:
 
 def home_of(settings: Settings, engine: Engine) -> Home:
     """The home of `settings` over an open database; nothing is read or written yet."""
-    return Home(settings.directory, engine, open_blobs(settings.blobs))
+    return Home(settings.directory, engine, open_blobs(settings.blobs, lambda error: damage.report(engine, error)))
 
 
 def set_up(home: Home) -> None:
