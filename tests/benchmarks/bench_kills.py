@@ -2,15 +2,16 @@
 
     python tests/benchmarks/bench_kills.py [--kills 200] [--seed 1] [--first 0] [--minutes 60] [--out DIR]
 
-One server on loopback and one local home with SQLite. Some clients write over HTTP all the time (commits, LFS and Xet
+One server on loopback and one local home with SQLite. Some clients write over HTTP (commits, LFS and Xet
 uploads, aliases, deletions), and commands (`publish`, `pull`, `ls`, `user create`, `promote`, `db gc`) run beside it on
-the same home. The kills take turns among what they fall into the
-middle of (`KINDS`), half of them at a chosen step of the work, half at a random time. A kill in the middle of `gc` ends the command and the server. Every write that was
-acknowledged, by a 2xx or the exit code 0, is written down outside. After each kill `db check --deep` must find no
-problem, which reads and digests each blob; every commit, move, name, deletion and account must be in the database with
-the right digests; and after the restart what is new since the last kill, and some of the older, is read over HTTP and
-compared. At the end all is read so. `db gc` spares no age, so uploads without a commit are only looked for where no
-sweep began since.
+the same home, also while it is down. The kills take turns among what they fall into the middle of (`KINDS`), half of
+them at a chosen step of the work, half at a random time. A kill in the middle of `gc` ends the command and the server.
+
+Every write that was acknowledged, by a 2xx or the exit code 0, is written down outside. After each kill `db check
+--deep` must find no problem, which digests each blob, and each commit, move, name, deletion and account must be in the
+database with the right digests. After the restart what is new since the last kill, and some of the older, is read over
+HTTP and compared; at the end all is. `db gc` spares no age here, so bytes that no commit holds yet are only looked for
+where no sweep began since.
 
 `--seed 1 --first 120 --kills 80` does the kills 120 to 199 of seed 1 on a new home.
 """
@@ -55,7 +56,7 @@ STEPS = {
 }
 STEP_SECONDS = 15
 """For a step to be reached; then the kill comes anyway."""
-OLDER = 40
+OLDER = 8
 """Commits of before the last kill that are read again."""
 
 
@@ -68,6 +69,8 @@ class Plan:
     step: str
     when: str
     delay: float
+    peace: float
+    """Seconds of writing before."""
 
     def __str__(self) -> str:
         where = f"{self.when} {self.step!r}" if self.step else f"after {self.delay:.2f} s"
@@ -77,8 +80,8 @@ class Plan:
 def plan_of(seed: int, number: int) -> Plan:
     chance = random.Random(f"{seed} kill {number}")
     kind, at_step = KINDS[number % len(KINDS)], number // len(KINDS) % 2 == 0
-    step, when, delay = chance.choice(STEPS[kind]), chance.choice(("before", "after")), chance.uniform(0, 0.5)
-    return Plan(number, kind, step if at_step else "", when, delay)
+    step, when = chance.choice(STEPS[kind]), chance.choice(("before", "after"))
+    return Plan(number, kind, step if at_step else "", when, chance.uniform(0, 0.5), chance.uniform(0.2, 1.2))
 
 
 @dataclass
@@ -114,6 +117,7 @@ class Trial:
             threads = self._begin(stopped)
             try:
                 while done < self._chosen.kills and time.monotonic() - began < 60 * self._chosen.minutes:
+                    self._server.writable.set()
                     self._kill(self._plan(done))
                     self._start(self._plan(done + 1))
                     self._read_over_http(everything=False)
@@ -156,6 +160,7 @@ class Trial:
 
     def _kill(self, plan: Plan) -> None:
         """One kill, and a look at what it left."""
+        time.sleep(plan.peace)
         cut = self._kill_in_gc(plan) if plan.kind == "gc" else self._kill_in_request(plan)
         self._found.kills[f"{plan.kind}, {'at a step' if plan.step else 'at a time'}"] += 1
         self._found.in_the_middle[plan.kind] += cut
@@ -167,8 +172,9 @@ class Trial:
 
         def send() -> None:
             while not cut:
+                began = time.monotonic()
                 if not self._target.write(plan.kind):
-                    cut.append(True)
+                    cut.append(self._server.process.wait(STEP_SECONDS) is not None and began < self._server.died_at())
                 elif self._server.process.ended.is_set():
                     cut.append(False)
 

@@ -1,8 +1,8 @@
 """Runs `mixhub` in forked processes, servers and commands alike, so that a start costs a fork and not three seconds.
 
-Reads one JSON order a line on stdin, writes one JSON event a line on stdout. {"start": key, "words": [...], "env": {...},
-"out": file, "err": file} begins a process, which dies as by kill -9 at a step of its work where `deadly` is given:
-{"arm": file, "step": ..., "when": "before" or "after"}, as soon as that file exists. {"kill": key} is kill -9 now.
+Reads one JSON order a line on stdin, writes one JSON event a line on stdout. {"start": key, "words": [...], "env":
+{...}, "out": file, "err": file} begins a process. With `deadly`: {"arm": file, "step": ..., "when": "before" or
+"after"} it dies as by kill -9 at a step of its work, as soon as that file exists. {"kill": key} is kill -9 now.
 {"ended": key, "code": ...} says that a process is gone. At the end of stdin all are killed.
 """
 

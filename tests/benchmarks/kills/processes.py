@@ -29,6 +29,8 @@ class Process:
     err: Path
     ended: threading.Event = field(default_factory=threading.Event)
     code: int | None = None
+    ended_at: float = 0.0
+    """By time.monotonic(), some milliseconds late."""
 
     def wait(self, seconds: float) -> int | None:
         """Its exit code, or None where it runs still."""
@@ -91,6 +93,7 @@ class Nursery:
             with self._lock:
                 process = self._running.pop(event["ended"])
             process.code = event["code"]
+            process.ended_at = time.monotonic()
             process.ended.set()
 
 
@@ -104,7 +107,7 @@ def nursery(folder: Path, home: Path) -> Iterator[Nursery]:
 
 
 class Server:
-    """One home at one address, whichever process serves it. `up` is set while one answers."""
+    """One home at one address, whichever process serves it. Clients write while `writable` is set; a kill ends that."""
 
     def __init__(self, processes: Nursery) -> None:
         self._processes = processes
@@ -112,7 +115,7 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
-        self.up = threading.Event()
+        self.writable = threading.Event()
         self.token = ""
 
     def start(self, deadly: dict[str, str] | None = None) -> float:
@@ -128,9 +131,12 @@ class Server:
             except OSError:
                 time.sleep(0.01)
         self.token = self.token or self.process.out.read_text().strip()
-        self.up.set()
         return time.monotonic() - began
 
     def kill(self) -> None:
-        self.up.clear()
+        self.writable.clear()
         self._processes.kill(self.process)
+
+    def died_at(self) -> float:
+        """By time.monotonic(), never later than it was."""
+        return self.process.ended_at - 0.01

@@ -63,9 +63,9 @@ class HttpWriter:
         return True
 
     def write_until(self, stopped: threading.Event) -> None:
-        """Any kind, until `stopped`; waits while no server answers."""
+        """Any kind, until `stopped`, while the server is writable."""
         while not stopped.is_set():
-            if self._server.up.wait(0.1):
+            if self._server.writable.wait(0.1):
                 kind = self._random.choices(KINDS, WEIGHTS)[0]
                 if not self.write(kind):
                     time.sleep(0.02)
