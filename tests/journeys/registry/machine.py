@@ -8,22 +8,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from hub.actions import accounts as account_actions
-from hub.actions import database
 from hub.errors import HubError
 from hub.home import Home, open_home
 from storage.check import check
 from storage.errors import StorageError
 from tests.journeys.registry import model
-from tests.journeys.registry.model import Refused, State
+from tests.journeys.registry.model import Refused, State, sha256_of
 from tests.journeys.registry.verbs import ALIASES, NAMES, Op, observe, perform, settings_of
 
 ROOT = Path(__file__).parents[3]
@@ -67,6 +66,8 @@ class Registry:
     def __init__(self, folder: Path, crashes: Crashes) -> None:
         self.folder, self._crashes = folder, crashes
         self.state: State = model.EMPTY
+        self.deaths = 0
+        """Of the processes that did operations."""
         self._open()
 
     def do(self, op: Op, crash: int | None = None) -> None:
@@ -82,10 +83,6 @@ class Registry:
 
     def close(self) -> None:
         self._opened.__exit__(None, None, None)
-
-    def problems(self) -> tuple[str, ...]:
-        """What `db check --deep` says; without its look at the schema it is asked after each operation anyway."""
-        return database.check(settings_of(self.folder), deep=True).problems
 
     def _do_here(self, op: Op, wanted: State | None) -> None:
         refused = False
@@ -105,6 +102,7 @@ class Registry:
             status = self._crashes(self.folder, op, crash)
         finally:
             self._open()
+        self.deaths += status == KILLED
         self._look_at_bytes(op)
         assert status in ((REFUSED, KILLED) if wanted is None else (0, KILLED)), (op, status)
         all_of_it = ["refused"] if wanted is None else self._difference(wanted)
@@ -124,7 +122,7 @@ class Registry:
         return difference
 
     def _look_at_bytes(self, op: Op) -> None:
-        found = check(self.home.engine, self.home.blobs, deep=True)
+        found = check(self.home.engine, self.home.blobs, deep=True)  # `db check --deep`, but for its look at the schema
         problems = [problem for problem in found if problem.severity == "problem"]
         assert problems == [], f"after {op}: {problems}"
 
@@ -155,14 +153,17 @@ class RegistryMachine(RuleBasedStateMachine):
         self._registry = Registry(home, crashes)
 
     def teardown(self) -> None:
-        problems = self._registry.problems()
         self._registry.close()
-        assert problems == ()
         self._scratch.cleanup()
 
-    @initialize(name=NAME)
-    def begin(self, name: str) -> None:
+    @initialize(name=NAME, alias=ALIAS)
+    def begin(self, name: str, alias: str) -> None:
+        """With less than this, most of what follows would be refused."""
         self._do(None, verb="create", repo=name, visibility="public")
+        for content in ("one", "two"):
+            self._commit_one(None, name, "a.txt", content)
+            self._do(None, verb="version", repo=name, number=None, at="main")
+            self._do(None, verb="promote", repo=name, alias=alias, at="main", who="")
 
     @rule(crash=CRASH, name=NAME, visibility=VISIBILITY)
     def create(self, crash: int | None, name: str, visibility: str) -> None:
@@ -170,20 +171,19 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(
         crash=CRASH, data=st.data(), puts=st.dictionaries(PATHS, CONTENTS, max_size=2),
-        claims=st.dictionaries(PATHS, CONTENTS, max_size=1), copies=st.dictionaries(PATHS, PATHS, max_size=1),
-        deletes=st.lists(PATHS, max_size=1),
+        claims=st.dictionaries(PATHS, CONTENTS, max_size=1),
     )  # fmt: skip
     def commit(self, crash: int | None, data: st.DataObject, **changes: Any) -> None:
         repo = self._live(data)
-        branch = data.draw(st.sampled_from(("main", "dev", "x")))
-        self._do(crash, verb="commit", repo=repo, branch=branch, **changes)
+        branch = self._pick(data, self._refs(repo, "branch"), ("main", "dev"))
+        there = self._files(repo, branch)
+        copies = {data.draw(PATHS): self._pick(data, there, ("b.txt",))} if data.draw(st.booleans()) else {}
+        deletes = [self._pick(data, there, ("b.txt",))] if data.draw(st.booleans()) else []
+        self._do(crash, verb="commit", repo=repo, branch=branch, copies=copies, deletes=deletes, **changes)
 
     @rule(crash=CRASH, data=st.data(), content=CONTENTS, path=PATHS)
     def commit_one(self, crash: int | None, data: st.DataObject, content: str, path: str) -> None:
-        repo = self._live(data)
-        self._do(
-            crash, verb="commit", repo=repo, branch="main", puts={path: content}, claims={}, copies={}, deletes=[]
-        )  # fmt: skip
+        self._commit_one(crash, self._live(data), path, content)
 
     @rule(crash=CRASH, name=NAME, which=st.integers(0, 1))
     def publish(self, crash: int | None, name: str, which: int) -> None:
@@ -200,13 +200,16 @@ class RegistryMachine(RuleBasedStateMachine):
         repo = self._live(data)
         self._do(crash, verb="version", repo=repo, number=number, at=self._at(data, repo))
 
-    @rule(crash=CRASH, data=st.data(), name=REFS, kind=st.sampled_from(("branch", "tag")))
-    def delete_name(self, crash: int | None, data: st.DataObject, name: str, kind: str) -> None:
-        self._do(crash, verb=f"delete {kind}", repo=self._live(data), name=name)
+    @rule(crash=CRASH, data=st.data(), kind=st.sampled_from(("branch", "tag")))
+    def delete_name(self, crash: int | None, data: st.DataObject, kind: str) -> None:
+        repo = self._live(data)
+        self._do(crash, verb=f"delete {kind}", repo=repo, name=self._pick(data, self._refs(repo, kind), ("x", "prod")))
 
-    @rule(crash=CRASH, data=st.data(), number=NUMBER)
-    def delete_version(self, crash: int | None, data: st.DataObject, number: int) -> None:
-        self._do(crash, verb="delete version", repo=self._live(data), number=number)
+    @rule(crash=CRASH, data=st.data())
+    def delete_version(self, crash: int | None, data: st.DataObject) -> None:
+        repo = self._live(data)
+        numbers = [name[1:] for name in self._refs(repo, "tag") if name[0] == "v"]
+        self._do(crash, verb="delete version", repo=repo, number=int(self._pick(data, numbers, ("1",))))
 
     @rule(crash=CRASH, data=st.data(), force=st.booleans())
     def delete_repo(self, crash: int | None, data: st.DataObject, force: bool) -> None:
@@ -217,50 +220,60 @@ class RegistryMachine(RuleBasedStateMachine):
         repo = self._live(data)
         self._do(crash, verb="promote", repo=repo, alias=alias, at=self._at(data, repo), who=who)
 
-    @rule(crash=CRASH, data=st.data(), alias=ALIAS)
-    def rollback(self, crash: int | None, data: st.DataObject, alias: str) -> None:
-        self._do(crash, verb="rollback", repo=self._live(data), alias=alias)
+    @rule(crash=CRASH, data=st.data())
+    def rollback(self, crash: int | None, data: st.DataObject) -> None:
+        repo = self._live(data)
+        moved = self._registry.state["moves"].get(self._registry.state["repos"].get(repo), ())
+        self._do(crash, verb="rollback", repo=repo, alias=self._pick(data, moved, ("prod",)))
 
     @rule(crash=CRASH, data=st.data(), alias=ALIAS, role=st.sampled_from(("write", "admin")))
     def protect(self, crash: int | None, data: st.DataObject, alias: str, role: str) -> None:
         self._do(crash, verb="protect", repo=self._live(data), alias=alias, role=role)
 
-    @rule(crash=CRASH, data=st.data(), to=NAME)
-    def rename(self, crash: int | None, data: st.DataObject, to: str) -> None:
-        self._do(crash, verb="rename", repo=self._live(data), to=to)
-
-    @rule(crash=CRASH, data=st.data(), to=NAME)
-    def duplicate(self, crash: int | None, data: st.DataObject, to: str) -> None:
-        self._do(crash, verb="duplicate", repo=self._live(data), to=to)
+    @rule(crash=CRASH, data=st.data(), to=NAME, verb=st.sampled_from(("rename", "duplicate")))
+    def rename_or_duplicate(self, crash: int | None, data: st.DataObject, to: str, verb: str) -> None:
+        self._do(crash, verb=verb, repo=self._live(data), to=to)
 
     @rule(crash=CRASH, data=st.data(), visibility=VISIBILITY)
     def open_or_close(self, crash: int | None, data: st.DataObject, visibility: str) -> None:
         self._do(crash, verb="open or close", repo=self._live(data), visibility=visibility)
 
-    @rule(crash=CRASH)
-    def gc(self, crash: int | None) -> None:
-        self._do(crash, verb="gc")
+    @rule(crash=CRASH, verb=st.sampled_from(("gc", "reclaim")))
+    def sweep(self, crash: int | None, verb: str) -> None:
+        self._do(crash, verb=verb)
 
-    @precondition(lambda self: len(self._registry.state["commits"]) > 1)
-    @rule(crash=CRASH)
-    def reclaim(self, crash: int | None) -> None:
-        self._do(crash, verb="reclaim")
+    def _commit_one(self, crash: int | None, repo: str, path: str, content: str) -> None:
+        no_more: Op = {"claims": {}, "copies": {}, "deletes": []}
+        self._do(crash, verb="commit", repo=repo, branch="main", puts={path: content}, **no_more)
 
     def _do(self, crash: int | None, **op: Any) -> None:
         self._registry.do(op, crash)
 
     def _live(self, data: st.DataObject) -> str:
         """A name of a repo that is there, or, seldom, any name."""
-        live = sorted(self._registry.state["repos"])
-        return str(data.draw(st.sampled_from([*live, *live, *NAMES])))
+        return self._pick(data, self._registry.state["repos"], NAMES[::3])
 
     def _at(self, data: st.DataObject, repo: str) -> str:
-        """A name or commit of the repo, or, seldom, of any."""
+        """A name or a commit of the repo, or, seldom, what is none."""
         state = self._registry.state
         uuid = state["repos"].get(repo)
         mine = [commit for commit, found in state["commits"].items() if found[0] == uuid]
-        names = sorted(state["refs"].get(uuid, ()))
-        return str(data.draw(st.sampled_from(["main", *names, *mine, *mine, *sorted(state["commits"]), "nowhere"])))
+        return self._pick(data, [*state["refs"].get(uuid, ()), *state["moves"].get(uuid, ()), *mine], ("nowhere",))
+
+    def _refs(self, repo: str, kind: str) -> list[str]:
+        refs = self._registry.state["refs"].get(self._registry.state["repos"].get(repo), {})
+        return [name for name, ref in refs.items() if ref[0] == kind]
+
+    def _files(self, repo: str, branch: str) -> list[str]:
+        refs = self._registry.state["refs"].get(self._registry.state["repos"].get(repo), {})
+        return list(self._registry.state["commits"][refs[branch][1]][2]) if branch in refs else []
+
+    def _pick(self, data: st.DataObject, likely: Iterable[str], other: tuple[str, ...]) -> str:
+        """One of those that are there in three of four cases."""
+        there = sorted(likely)
+        if not there or data.draw(st.integers(0, 3)) == 3:
+            return data.draw(st.sampled_from(other))
+        return data.draw(st.sampled_from(there))
 
 
 def adapter_files(folder: Path) -> dict[str, list[str]]:

@@ -46,7 +46,7 @@ from storage.models import AccountRow, BlobUseRow, RepoRow, RevisionRow
 from storage.reclaim import reclaim
 
 Op = dict[str, Any]
-NAMES = ("admin/a", "admin/b", "team/a")
+NAMES = ("admin/a", "admin/b", "team/a", "team/b")
 ALIASES = ("prod", "dev", "main", "v1")
 
 
