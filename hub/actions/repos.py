@@ -13,6 +13,7 @@ from storage import accounts, redirects, repos, revisions
 from storage.accounts import Account
 from storage.errors import NotFound
 from storage.repos import Repo
+from storage.revisions import Revision
 
 
 def create(home: Home, caller: Caller, namespace: str, name: str, *, visibility: str = "public") -> Repo:
@@ -20,18 +21,8 @@ def create(home: Home, caller: Caller, namespace: str, name: str, *, visibility:
 
     Raises SignInFirst, NotAllowed (a namespace of others; an administrator may open a new one) or AlreadyExists.
     """
-    if caller.account is None:
-        raise SignInFirst("Sign in to make a repo.", remedy="hf auth login")
     with home.write() as session:
-        owner = _namespace(session, caller, namespace)
-        access.require_in(caller, owner.id, namespace, "write")
-        repo = repos.create(session, owner.name, name, visibility=visibility)
-        first = revisions.create_revision(
-            session, repo, [], parent=None, author=caller.name, title="initial commit", state="incomplete",
-            reason="there is no adapter and no base model in it yet",
-        )  # fmt: skip
-        record_summary(session, first.revision, card={})
-        return repo
+        return _make(session, caller, namespace, name, visibility=visibility)[0]
 
 
 def delete(home: Home, caller: Caller, namespace: str, name: str) -> None:
@@ -70,20 +61,18 @@ def duplicate(
     home: Home, caller: Caller, source: tuple[str, str], target: tuple[str, str], *, visibility: str
 ) -> Repo:  # fmt: skip
     """A new repo with the files, facts and lineage that main of another has now."""
-    with home.read() as session:
+    with home.write() as session:
         repo = access.visible_repo(session, caller, *source)
         access.require_files(session, caller, repo)
-    made = create(home, caller, *target, visibility=visibility)
-    with home.write() as session:
         head = revisions.resolve(session, repo)
-        first = revisions.resolve(session, made)
+        made, first = _make(session, caller, *target, visibility=visibility)
         copied = revisions.create_revision(
             session, made, revisions.files_of(session, head), parent=first.commit_id, author=caller.name,
             title=f"Duplicate {repo.full_name}", state=head.state, reason=head.reason,
         )  # fmt: skip
         if copied.created:
             copy_content(session, head, copied.revision)
-    return made
+        return made
 
 
 def require_namespace(session: Session, caller: Caller, name: str) -> None:
@@ -95,6 +84,21 @@ def require_namespace(session: Session, caller: Caller, name: str) -> None:
     except NotFound:
         if not caller.everything:
             raise NotAllowed(f"{caller.name} may not make repos in {name}.") from None
+
+
+def _make(session: Session, caller: Caller, namespace: str, name: str, *, visibility: str) -> tuple[Repo, Revision]:
+    """A repo and its first commit."""
+    if caller.account is None:
+        raise SignInFirst("Sign in to make a repo.", remedy="hf auth login")
+    owner = _namespace(session, caller, namespace)
+    access.require_in(caller, owner.id, namespace, "write")
+    repo = repos.create(session, owner.name, name, visibility=visibility)
+    first = revisions.create_revision(
+        session, repo, [], parent=None, author=caller.name, title="initial commit", state="incomplete",
+        reason="there is no adapter and no base model in it yet",
+    )  # fmt: skip
+    record_summary(session, first.revision, card={})
+    return repo, first.revision
 
 
 def _namespace(session: Session, caller: Caller, name: str) -> Account:
