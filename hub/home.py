@@ -14,6 +14,7 @@ import migrations
 from hub.settings import Settings
 from storage import accounts
 from storage.blobs import BlobStore, open_blobs
+from storage.cannot_store import told
 from storage.database import open_database, read, write
 from storage.errors import SchemaOutdated
 
@@ -57,7 +58,7 @@ def home_of(settings: Settings, engine: Engine) -> Home:
 
 
 def set_up(home: Home) -> None:
-    """Tables and the local account; safe when several processes do it at once."""
+    """Tables and the local account; safe when several processes do it at once. Writes only what is missing."""
     migrations.upgrade(home.engine)
     with home.write() as session:
         accounts.ensure(session)
@@ -66,9 +67,14 @@ def set_up(home: Home) -> None:
 @contextmanager
 def opened_database(settings: Settings) -> Iterator[Engine]:
     """The home's database, closed again at the end of the block. Makes the home's folder, for its owner only."""
-    settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(settings.directory)
     engine = open_database(settings.database)
     try:
         yield engine
     finally:
         engine.dispose()
+
+
+@told
+def _make(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
+from storage import cannot_store, sqlite_connect
 from storage.errors import StorageError
 
 BUSY_TIMEOUT_MS = 30_000
@@ -31,8 +32,12 @@ def open_database(url: str) -> Engine:
     """An engine for `sqlite:///FILE` or `postgresql://...`. Connects to nothing yet and creates no table."""
     parsed = _parse(url)
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed, pool_pre_ping=True, **POOL)
+        engine = create_engine(parsed, pool_pre_ping=True, **POOL)
+        cannot_store.tell_of(engine)
+        return engine
     engine = create_engine(parsed, **_pool(parsed))
+    cannot_store.tell_of(engine)
+    sqlite_connect.open_anyhow(engine)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

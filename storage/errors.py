@@ -58,5 +58,9 @@ class CorruptBlob(StorageError, ValueError):
     """Bytes whose digest or size is not the one that was promised. Nothing was stored."""
 
 
+class CannotStore(StorageError):
+    """The disk is full, or the home lies on a read-only mount. What was stored before is as it was."""
+
+
 class SchemaOutdated(StorageError, RuntimeError):
     """The database is at another schema than this program, or differs from the models."""

@@ -7,7 +7,6 @@ file, so that an upload of bytes that exist already cannot lose them to a sweep.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import secrets
@@ -19,7 +18,7 @@ from typing import BinaryIO
 
 from storage.blobs.contract import CHUNK, BlobInfo, Leftover, StoredBlob
 from storage.blobs.hashing import check_sha256, copy_and_digest, missing
-from storage.errors import StorageError
+from storage.cannot_store import told
 
 
 class LocalBlobs:
@@ -41,6 +40,7 @@ class LocalBlobs:
                 expected_size=os.fstat(file.fileno()).st_size if expected_size is None else expected_size,
             )
 
+    @told
     def put_stream(
         self,
         chunks: Iterable[bytes] | BinaryIO,
@@ -55,10 +55,6 @@ class LocalBlobs:
                 file.flush()
                 os.fsync(file.fileno())
             self._settle(incoming, stored)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageError(f"No space is left for blobs in {self.root}.", remedy="Free some space.") from error
-            raise
         finally:
             incoming.unlink(missing_ok=True)
         return stored

@@ -18,6 +18,7 @@ from obstore.store import S3Store
 
 from storage.blobs.contract import CHUNK, BlobInfo, Leftover, StoredBlob
 from storage.blobs.hashing import check_sha256, copy_and_digest, missing
+from storage.cannot_store import told
 from storage.errors import StorageError
 
 REFRESH_AFTER = timedelta(hours=1)
@@ -48,6 +49,7 @@ class S3Blobs:
         with path.open("rb") as file:
             return self.put_stream(file, expected_sha256=expected_sha256, expected_size=expected_size)
 
+    @told
     def put_stream(
         self,
         chunks: Iterable[bytes] | BinaryIO,
