@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 import migrations
+from hub import half_home
 from hub.settings import Settings
 from storage import accounts
 from storage.blobs import BlobStore, open_blobs
@@ -68,6 +69,7 @@ def set_up(home: Home) -> None:
 def opened_database(settings: Settings) -> Iterator[Engine]:
     """The home's database, closed again at the end of the block. Makes the home's folder, for its owner only."""
     _make(settings.directory)
+    half_home.refuse(settings.directory)
     engine = open_database(settings.database)
     try:
         yield engine

@@ -107,6 +107,13 @@ def sweep_unused(
     return sweep(blobs, keep=keep, now=time, older_than=older_than)
 
 
+def every(session: Session) -> list[tuple[StoredBlob, bool]]:
+    """All recorded blobs by their digest, each with whether a revision holds it."""
+    held = exists().where(FileRow.sha256 == BlobRow.sha256)
+    query = select(BlobRow.sha256, BlobRow.size, BlobRow.git_sha1, held).order_by(BlobRow.sha256)
+    return [(StoredBlob(sha256, size, sha1), bool(needed)) for sha256, size, sha1, needed in session.execute(query)]
+
+
 def _batches(sha256s: Iterable[str]) -> Iterable[list[str]]:
     listed = sorted(set(sha256s))
     return (listed[start : start + BATCH] for start in range(0, len(listed), BATCH))

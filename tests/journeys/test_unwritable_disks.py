@@ -144,7 +144,7 @@ def test_a_server_whose_disk_is_full_reads_refuses_starts_again_and_goes_on_when
     mixhub: Callable[..., Any],
 ) -> None:  # fmt: skip
     running, client = server()
-    assert client.ask("POST", "/api/repos/create", json={"name": "first", "organization": "team"}).status_code == 200
+    assert client.ask("POST", "/api/repos/create", json={"name": "first"}).status_code == 200
     stored = {path.name for path in home_folder.glob("blobs/??/*")}
     small_disk.fill()
     for _way, answer in client.uploads():
@@ -153,11 +153,11 @@ def test_a_server_whose_disk_is_full_reads_refuses_starts_again_and_goes_on_when
     running.end(signal.SIGKILL)  # leaves the log of the database, with the repo that was made
     running, client = server()
     client.files_are(published)
-    assert client.ask("GET", "/api/models/team/first").status_code == 200
+    assert client.ask("GET", "/api/models/admin/first").status_code == 200
     with httpx2.Client(headers=client.headers) as many, ThreadPoolExecutor(8) as threads:  # readers take turns
         answers = threads.map(lambda _: many.get(f"{client.url}/api/v1/adapters/team/a"), range(24))
         assert {answer.status_code for answer in answers} == {200}
-    client.refused(client.ask("POST", "/api/repos/create", json={"name": "c", "organization": "team"}), home_folder)
+    client.refused(client.ask("POST", "/api/repos/create", json={"name": "c"}), home_folder)
     for way, answer in client.uploads():
         client.refused(answer, home_folder)
         assert left_halves(home_folder) == [], way
@@ -191,7 +191,7 @@ def test_a_read_only_mount_is_read_by_commands_and_a_server_and_not_written(
     client.files_are(published)
     for _way, answer in client.uploads():
         client.refused(answer, home_folder)
-    client.refused(client.ask("POST", "/api/repos/create", json={"name": "c", "organization": "team"}), home_folder)
+    client.refused(client.ask("POST", "/api/repos/create", json={"name": "c"}), home_folder)
     assert running.end() == INTERRUPTED
     small_disk.mount("rw")
     sound(mixhub)
