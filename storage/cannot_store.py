@@ -28,7 +28,7 @@ FULL_STATE = "53100"
 def disk_full() -> CannotStore:
     return CannotStore(
         "The disk of this hub is full: nothing was stored, what was stored before is as it was.",
-        remedy="Free some space on it; `mixhub db gc` removes what nobody needs.",
+        remedy="Free some space on it; with a little room `mixhub db gc` removes what nobody needs.",
     )
 
 

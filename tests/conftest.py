@@ -254,6 +254,12 @@ class SmallDisk:
             while True:
                 file.write(bytes(4096))
 
+    def leave(self, size: int) -> None:
+        """Fill it but for so many bytes."""
+        self.fill()
+        with (self.path / "filler").open("r+b") as file:
+            file.truncate((self.path / "filler").stat().st_size - size)
+
     def free(self) -> None:
         (self.path / "filler").unlink()
 

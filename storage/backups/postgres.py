@@ -15,6 +15,8 @@ from sqlalchemy import URL, Connection, Engine, inspect
 from storage.errors import BadBackup, StorageError
 
 NAME = "mixhub.pgdump"
+PLACES = Path("/usr/lib/postgresql")
+"""Where distributions keep the programs of each release apart."""
 
 
 def dump(connection: Connection, target: Path) -> None:
@@ -52,7 +54,7 @@ def _program(name: str, engine: Engine) -> str:
     """The path of a program of the server's major release; else one on the PATH that is newer."""
     with engine.connect() as connection:
         major = int(str(connection.exec_driver_sql("SHOW server_version_num").scalar_one())) // 10_000
-    places = [shutil.which(name), *map(str, Path("/usr/lib/postgresql").glob(f"{major}/bin/{name}"))]
+    places = [shutil.which(name), *map(str, PLACES.glob(f"{major}/bin/{name}"))]
     found = {place: _major(place) for place in places if place}
     for fitting in ([major], sorted(set(found.values()) - set(range(major)))):
         for place, release in found.items():
