@@ -61,11 +61,11 @@ def path_of(home: Home, file: File) -> Path | None:
 
 
 def _is_there(home: Home, place: Path, file: File) -> bool:
-    """Also says no where the link leads to another store than that of today."""
+    """A copy is looked at itself, and a remote store is not asked; a link must lead to the store of today."""
+    if not place.is_symlink():
+        return home.blobs.is_copy(place, file.sha256)
     blob = path_of(home, file)
-    if blob is None:
-        return not place.is_symlink() and home.blobs.is_copy(place, file.sha256)
-    return place.exists() and place.samefile(blob)
+    return blob is not None and place.exists() and place.samefile(blob)
 
 
 def write_file(home: Home, file: File, target: Path) -> None:

@@ -101,7 +101,8 @@ def _lineage(home: Home, adapter: str, folder: Path) -> Iterator[tuple[str, Path
             try:
                 address = parent_address(parent.address, parent.commit, parent.folder)
                 with home.read() as session:
-                    above = locate_pinned(session, address).directory(home)
+                    found = locate_pinned(session, address)
+                above = found.directory(home)
             except (HubError, StorageError):
                 continue  # not in this home, so that nothing is known of it
             if above not in met:

@@ -100,6 +100,7 @@ class LocalBlobs(VerifiedReads):
 
     def _pieces(self, sha256: str, start: int, end: int | None, chunk_size: int) -> Generator[bytes]:
         with self._path(sha256).open("rb") as file:
+            yield b""
             file.seek(start)
             left = None if end is None else max(end - start, 0)
             while left is None or left > 0:

@@ -96,14 +96,11 @@ class S3Blobs(VerifiedReads):
         return None if found is None else Identity(found["size"], (found["e_tag"], found["last_modified"]))
 
     def _pieces(self, sha256: str, start: int, end: int | None, chunk_size: int) -> Generator[bytes]:
-        if start == 0 and end is None:
-            answer = obstore.get(self._store, _key(sha256))
-        else:
-            size = self.size(sha256) or 0
-            stop = size if end is None else min(end, size)
-            if start >= stop:
-                return
-            answer = obstore.get(self._store, _key(sha256), options={"range": (start, stop)})
+        if end is not None and start >= end:
+            yield b""
+            return
+        answer = obstore.get(self._store, _key(sha256), options={"range": (start, end)} if end is not None else None)
+        yield b""
         yield from _at_most(answer.stream(min_chunk_size=chunk_size), chunk_size)
 
     def _place(self, sha256: str) -> Path | None:

@@ -54,7 +54,10 @@ class VerifiedReads(ABC):
 
     @abstractmethod
     def _pieces(self, sha256: str, start: int, end: int | None, chunk_size: int) -> Generator[bytes]:
-        """The bytes [start, end) as they lie there. FileNotFoundError where there are none, at the first piece."""
+        """The bytes [start, end) as they lie there; first an empty piece, once they are open.
+
+        FileNotFoundError at that where there are none. A generator that has begun closes what it reads from.
+        """
 
     @abstractmethod
     def _place(self, sha256: str) -> Path | None: ...
@@ -67,8 +70,7 @@ class VerifiedReads(ABC):
     ) -> Generator[bytes]:
         identity = self._require(sha256, size)
         if start > 0 or (end is not None and end < identity.size):
-            self._digest_once(sha256)
-            return self._pieces(sha256, start, end, chunk_size)
+            return self._part(sha256, start, identity.size if end is None else end, chunk_size)
         pieces = self._digested(sha256, identity, chunk_size)
         next(pieces)  # a small blob, and one whose file cannot be opened, is refused before anything is read from here
         return pieces
@@ -144,15 +146,29 @@ class VerifiedReads(ABC):
             raise self._damaged(sha256, identity, f"{identity.size} bytes are stored, it has {size}")
         return identity
 
-    def _digest_once(self, sha256: str) -> None:
+    def _part(self, sha256: str, start: int, end: int, chunk_size: int) -> Generator[bytes]:
+        """Of the very file that was digested: one that has taken its place in between is digested as well."""
+        while True:
+            identity = self._digest_once(sha256)
+            pieces = self._pieces(sha256, start, min(end, identity.size), chunk_size)
+            try:
+                next(pieces)
+            except FileNotFoundError:
+                raise self._damaged(sha256, None, MISSING) from None
+            if self._identity(sha256) == identity:
+                return pieces
+            pieces.close()
+
+    def _digest_once(self, sha256: str) -> Identity:
+        """The identity of a file that was found to be sound."""
         identity = self._require(sha256, None)
-        if self._seen.verdict(sha256, identity) == "":
-            return
-        with self._turns[int(sha256[:8], 16) % TURNS]:  # many ask for parts of one blob at once
-            identity = self._require(sha256, None)
-            if self._seen.verdict(sha256, identity) is None:
-                for _ in self._digested(sha256, identity, CHUNK):
-                    pass
+        while self._seen.verdict(sha256, identity) is None:
+            with self._turns[int(sha256[:8], 16) % TURNS]:  # many ask for parts of one blob at once
+                if self._seen.verdict(sha256, identity) is None:
+                    for _ in self._digested(sha256, identity, CHUNK):
+                        pass
+            identity = self._require(sha256, None)  # it may be another file by now
+        return identity
 
     def _digested(self, sha256: str, identity: Identity, chunk_size: int) -> Generator[bytes]:
         """First an empty piece, when the file is open and not shown to be wrong at once; the last piece at the end."""

@@ -123,6 +123,7 @@ class TestShortOrMissing:
 
         def failing(number: int) -> Callable[..., Generator[bytes]]:
             def pieces(*_: object) -> Generator[bytes]:
+                yield b""
                 yield LARGE[:10]
                 raise OSError(number, os.strerror(number))
 
