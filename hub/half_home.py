@@ -8,6 +8,7 @@ from pathlib import Path
 from hub.errors import HubError
 
 MARKER = "restore.unfinished"
+_HALF = f"{MARKER}.half"
 
 
 def refuse(directory: Path) -> None:
@@ -21,7 +22,7 @@ def refuse(directory: Path) -> None:
 
 def mark(directory: Path, backup: Path) -> None:
     """The marker is on disk after that, and readable to say what to do."""
-    half = directory / f"{MARKER}.half"
+    half = directory / _HALF
     with half.open("w", encoding="utf-8") as file:
         file.write(f"{backup.absolute()}\n")
         file.flush()
@@ -33,6 +34,11 @@ def mark(directory: Path, backup: Path) -> None:
 def unmark(directory: Path) -> None:
     (directory / MARKER).unlink()
     sync_folder(directory)
+
+
+def is_empty(directory: Path) -> bool:
+    """Whether nothing is there but what a kill while it was marked leaves."""
+    return all(path.name == _HALF for path in directory.iterdir())
 
 
 def is_marked(directory: Path) -> bool:

@@ -82,7 +82,7 @@ def _begin(settings: Settings, engine: Engine, manifest: Manifest, backup: Path)
         )
     if half_home.is_marked(home):
         return
-    if home.exists() and (not home.is_dir() or any(home.iterdir())):
+    if home.exists() and (not home.is_dir() or not half_home.is_empty(home)):
         raise UsageError(
             f"{home} is not empty, and a backup is restored into a new home",
             remedy="set MIXHUB_HOME to a folder that does not exist or is empty",

@@ -76,7 +76,9 @@ def _major(program: str) -> int:
 @contextmanager
 def _address(url: URL) -> Iterator[str]:
     """As the programs take it. A password goes by a file: others see the words of a command."""
-    plain = url.set(drivername="postgresql", password=None)
+    plain = URL.create(
+        "postgresql", username=url.username, host=url.host, port=url.port, database=url.database, query=url.query
+    )
     if not url.password:
         yield plain.render_as_string()
         return

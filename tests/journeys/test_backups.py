@@ -157,8 +157,6 @@ def test_a_killed_restore_is_no_home_and_the_next_run_goes_on(home_folder: Path,
             with pytest.raises(HubError, match="half a home"), open_home(settings_of(new)):
                 pass
             closed += 1
-        elif (new / f"{MARKER}.half").exists():  # nothing but this is there
-            (new / f"{MARKER}.half").unlink()
         restore(settings_of(new), backup)
         sound(settings_of(new))
         assert names_in(settings_of(new)) == {"a", "b"} and {path.name for path in new.iterdir()} == {
