@@ -38,7 +38,7 @@ from typing import Any
 from kills.ledger import Commit, Ledger, Upload, halves, held, lost
 from kills.processes import KILLED, Server, nursery
 from kills.wire import Refused, Wire, sha256
-from kills.writers import CommandWriter, HttpWriter, Seen, sweep_to_kill
+from kills.writers import SWEEP, CommandWriter, HttpWriter, Seen
 
 from hub.actions import database
 from hub.home import opened_database
@@ -193,14 +193,15 @@ class Trial:
     def _kill_in_gc(self, plan: Plan) -> bool:
         """Whether the sweep was cut off. It and the server are killed together."""
         self._arm.touch()
-        sweep = sweep_to_kill(self._processes, self._ledger, self._deadly(plan))
-        deadline = time.monotonic() + STEP_SECONDS
-        while plan.step and sweep.wait(60) == 0 and time.monotonic() < deadline:  # there was nothing to sweep
-            self._target.write("lfs")
-            sweep = sweep_to_kill(self._processes, self._ledger, self._deadly(plan))
-        if not plan.step:
-            time.sleep(plan.delay)
-        self._processes.kill(sweep)
+        with self._ledger.sweep():
+            sweep = self._processes.start(*SWEEP, deadly=self._deadly(plan))
+            deadline = time.monotonic() + STEP_SECONDS
+            while plan.step and sweep.wait(60) == 0 and time.monotonic() < deadline:  # there was nothing to sweep
+                self._target.write("lfs")
+                sweep = self._processes.start(*SWEEP, deadly=self._deadly(plan))
+            if not plan.step:
+                time.sleep(plan.delay)
+            self._processes.kill(sweep)
         self._server.kill()
         self._arm.unlink()
         return sweep.code == KILLED
