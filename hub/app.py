@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,9 +18,11 @@ from hub.home import opened_database, set_up
 from hub.mirror import Mirror
 from hub.rate_limit import RateLimit
 from hub.raw_path import RawPath
+from hub.scrub import Scrub
 from hub.server import Server, trusted_proxies
 from hub.settings import Settings
 from storage import server_keys
+from storage.errors import DatabaseLost
 
 UPLOAD_THREADS = 64
 
@@ -36,12 +38,15 @@ class _App(FastAPI):
         return document
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """The app; the home of `settings` is opened, and its schema upgraded, when it starts."""
+def create_app(settings: Settings, *, on_lost: Callable[[DatabaseLost], None] | None = None) -> ASGIApp:
+    """The app; the home of `settings` is opened, and its schema upgraded, when it starts.
+
+    Where the database is lost every request is refused; `on_lost` is called once, to end the process.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with opened_database(settings) as engine:
+        with opened_database(settings, on_lost=on_lost) as engine:
             home = home_over(settings, engine)
             set_up(home)
             backfill(home)
@@ -49,10 +54,15 @@ def create_app(settings: Settings) -> ASGIApp:
                 key = server_keys.key(session, "uploads")
             leftovers.sweep(home.directory, older_than=leftovers.seconds_in_use(settings))
             mirror = Mirror(settings, home, leftovers.scratch_of(home.directory)) if settings.upstream else None
+            scrub = Scrub(home, rate=settings.scrub_bytes_per_second) if settings.scrub_bytes_per_second > 0 else None
+            if scrub is not None:
+                scrub.start()
             app.state.server = Server(settings, home, key, CapacityLimiter(UPLOAD_THREADS), mirror)
             try:
                 yield
             finally:
+                if scrub is not None:
+                    scrub.stop()
                 if mirror is not None:
                     mirror.close()
 

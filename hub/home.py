@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 import migrations
 from hub.settings import Settings
-from storage import accounts
+from storage import accounts, damage
 from storage.blobs import BlobStore, open_blobs
 from storage.database import open_database, read, write
-from storage.errors import SchemaOutdated
+from storage.errors import DatabaseLost, SchemaOutdated
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def open_home(settings: Settings) -> Iterator[Home]:
 
 def home_of(settings: Settings, engine: Engine) -> Home:
     """The home of `settings` over an open database; nothing is read or written yet."""
-    return Home(settings.directory, engine, open_blobs(settings.blobs))
+    return Home(settings.directory, engine, open_blobs(settings.blobs, lambda error: damage.report(engine, error)))
 
 
 def set_up(home: Home) -> None:
@@ -64,10 +64,13 @@ def set_up(home: Home) -> None:
 
 
 @contextmanager
-def opened_database(settings: Settings) -> Iterator[Engine]:
-    """The home's database, closed again at the end of the block. Makes the home's folder, for its owner only."""
+def opened_database(settings: Settings, *, on_lost: Callable[[DatabaseLost], None] | None = None) -> Iterator[Engine]:
+    """The home's database, closed again at the end of the block. Makes the home's folder, for its owner only.
+
+    `on_lost` is called once where others replaced or deleted its files.
+    """
     settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    engine = open_database(settings.database)
+    engine = open_database(settings.database, on_lost=on_lost)
     try:
         yield engine
     finally:

@@ -50,6 +50,7 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (storage_errors.PinnedRevision, 409, ""),
     (storage_errors.InvalidName, 400, ""),
     (storage_errors.CorruptBlob, 400, ""),
+    (storage_errors.DatabaseLost, 503, ""),
     (StorageError, 500, ""),
 )
 
@@ -60,7 +61,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(root, _domain_error)
     app.add_exception_handler(RequestValidationError, _malformed_request)
     app.add_exception_handler(HTTPException, _http_exception)
-    for failure in (OperationalError, InterfaceError, NoConnection):
+    for failure in (OperationalError, InterfaceError, NoConnection, storage_errors.DatabaseBusy):
         app.add_exception_handler(failure, _unavailable)
     for value in (DataError, OverflowError, UnicodeEncodeError):
         app.add_exception_handler(value, _impossible_value)
@@ -119,7 +120,10 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
     """Not the caller's fault, and it may pass. Clients try again, or use what their cache has."""
     _log.error("the database failed", exc_info=error)
-    return response(503, "The database does not answer; try again.", retry_after=RETRY_AFTER)
+    words = "The database does not answer; try again."
+    if isinstance(error, storage_errors.DatabaseBusy):
+        words = f"{error.message} {error.remedy}"
+    return response(503, words, retry_after=RETRY_AFTER)
 
 
 async def _impossible_value(_request: Request, error: Exception) -> JSONResponse:

@@ -44,7 +44,7 @@ class Pinned:
 
     def directory(self, home: Home) -> Path:
         """The addressed folder on this machine's disk, to read from."""
-        return check_out(home, self.revision.commit_id, self.files) / self.folder
+        return check_out(home, self.revision.commit_id, self.own_files, folder=self.folder)
 
 
 def locate(session: Session, address: Address) -> Pinned:

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hub.errors import RevisionNotFound, TooLarge, UpstreamFailed
 from hub.home import Home
 from hub.settings import Settings
 from hub.upstream import NotUpstream, Upstream
-from storage import names, upstream
+from storage import damage, names, upstream
 from storage.clock import utc_now
 from storage.errors import InvalidName
 from storage.revisions import File
@@ -33,6 +34,15 @@ REMEMBERED = 60
 """Seconds in which what it does not have is not asked for again."""
 FIRST_BYTES = 30
 """Seconds to wait for a download to begin."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A blob with a file of the upstream. One that is not `sound` is to be fetched again."""
+
+    sha256: str
+    sound: bool
+    ever_damaged: bool
 
 
 class Mirror:
@@ -87,11 +97,14 @@ class Mirror:
                 upstream.record(session, found, name=None if exact else name)
         return found
 
-    def kept(self, revision: UpstreamRevision, file: File) -> str | None:
-        """The sha256 of the blob with this file, if it was fetched before."""
+    def kept(self, revision: UpstreamRevision, file: File) -> Kept | None:
+        """What was fetched of this file before."""
         with self._home.read() as session:
             sha256 = upstream.kept(session, revision.full_name, file)
-        return sha256 if sha256 is not None and self._home.blobs.size(sha256) is not None else None
+            if sha256 is None:
+                return None
+            damaged, ever = damage.found(session, [sha256]), damage.ever(session, sha256)
+        return Kept(sha256, sound=not damaged and self._home.blobs.has(sha256, file.size), ever_damaged=ever)
 
     def fetch(self, revision: UpstreamRevision, file: File) -> Download:
         """A download of this file that has begun: one for all who ask. Raises TooLarge or UpstreamFailed."""

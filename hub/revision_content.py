@@ -19,7 +19,7 @@ from compose.peft_config import read_config
 from compose.safetensors_header import read_header
 from hub.base_lookup import FoundBase
 from hub.card_facts import UsageContract
-from hub.checkout import write_blob
+from hub.checkout import path_of, place_file
 from hub.errors import BadUpload, HubError
 from hub.home import Home
 from hub.inspect_adapter import CONFIG, WEIGHTS, inspect_adapter
@@ -128,7 +128,7 @@ def base_name_of(home: Home, tree: Mapping[str, File], folder: str) -> str | Non
 @contextmanager
 def one_on_disk(home: Home, file: File) -> Iterator[Path]:
     """This file's content at a path, under any name."""
-    blob = home.blobs.local_path(file.sha256)
+    blob = path_of(home, file)
     if blob is not None:
         yield blob
         return
@@ -142,13 +142,7 @@ def on_disk(home: Home, files: Iterable[File], *, names: Mapping[str, str]) -> I
     directory = Path(tempfile.mkdtemp(prefix="mixhub-"))
     try:
         for file in files:
-            target = directory / names[file.path]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            blob = home.blobs.local_path(file.sha256)
-            if blob is not None:
-                target.symlink_to(blob.absolute())
-            else:
-                write_blob(home, file.sha256, target)
+            place_file(home, file, directory / names[file.path])
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)

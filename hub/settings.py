@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     upload_seconds: int = 3600
     """How long signed upload URLs and Xet tokens are good for."""
 
+    scrub_bytes_per_second: int = 10 * 2**20
+    """How fast a server reads all blobs in the background to see whether they are sound; 0: not at all."""
+
     upstream: str = ""
     """Endpoint of a hub to ask for public repos that are not here; empty: none."""
     upstream_allow: str = ""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "check", "current", "downgrade", "upgrade"]
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration in `migrations/versions/`; a test keeps it true."""
 
 _LOCK_KEY = 7_264_201_936  # of PostgreSQL's advisory lock; any number that nobody else uses

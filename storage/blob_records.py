@@ -11,19 +11,18 @@ from datetime import datetime, timedelta
 from sqlalchemy import Engine, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from storage import damage
 from storage.accounts import Account
+from storage.batches import batches
 from storage.blobs.contract import BlobStore, StoredBlob, Sweep, sweep
 from storage.clock import utc_now
 from storage.database import write
 from storage.models import BlobRow, BlobUseRow, FileRow, RepoRow, RevisionRow, UpstreamFileRow
 from storage.upsert import insert_missing
 
-BATCH = 500
-"""Digests per query: databases limit the number of parameters."""
-
 
 def record(session: Session, account: Account, blobs: Iterable[StoredBlob], *, now: datetime | None = None) -> None:
-    """Note that the account brought these bytes, which must be in the blob store."""
+    """Note that the account brought these bytes, which are in the blob store by now and right."""
     unique = _record(session, blobs, now or utc_now())
     insert_missing(session, BlobUseRow, [{"account_id": account.id, "sha256": b.sha256} for b in unique])
 
@@ -41,15 +40,16 @@ def _record(session: Session, blobs: Iterable[StoredBlob], time: datetime) -> li
         BlobRow,
         [{"sha256": b.sha256, "size": b.size, "git_sha1": b.git_sha1, "created_at": time} for b in unique],
     )
-    for batch in _batches(blob.sha256 for blob in unique):  # a sweep goes by the latest upload
+    for batch in batches(blob.sha256 for blob in unique):  # a sweep goes by the latest upload
         session.execute(update(BlobRow).where(BlobRow.sha256.in_(batch)).values(created_at=time))
+    damage.heal(session, (blob.sha256 for blob in unique))  # whatever was wrong was replaced by them
     return unique
 
 
 def stored(session: Session, sha256s: Iterable[str]) -> dict[str, StoredBlob]:
     """Those of the digests that are recorded, whoever brought them."""
     found: dict[str, StoredBlob] = {}
-    for batch in _batches(sha256s):
+    for batch in batches(sha256s):
         for row in session.scalars(select(BlobRow).where(BlobRow.sha256.in_(batch))):
             found[row.sha256] = StoredBlob(row.sha256, row.size, row.git_sha1)
     return found
@@ -78,7 +78,7 @@ def blobs_usable(
         .exists()
     )
     found: dict[str, StoredBlob] = {}
-    for batch in _batches(sha256s):
+    for batch in batches(sha256s):
         for row in session.scalars(select(BlobRow).where(BlobRow.sha256.in_(batch), or_(uploaded, readable))):
             found[row.sha256] = StoredBlob(row.sha256, row.size, row.git_sha1)
     return found
@@ -105,8 +105,3 @@ def sweep_unused(
         session.execute(delete(BlobRow).where(~in_use, ~cached, BlobRow.created_at < time - older_than))
         keep = set(session.scalars(select(BlobRow.sha256)))
     return sweep(blobs, keep=keep, now=time, older_than=older_than)
-
-
-def _batches(sha256s: Iterable[str]) -> Iterable[list[str]]:
-    listed = sorted(set(sha256s))
-    return (listed[start : start + BATCH] for start in range(0, len(listed), BATCH))

@@ -5,16 +5,17 @@ Looks at data only; whether the schema is right is `migrations.check`.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, exists, or_, select
 from sqlalchemy.orm import Session
 
+from storage import damage
 from storage.blobs.contract import BlobStore
-from storage.database import read
-from storage.models import AliasRow, BlobRow, FileRow, RefRow, RevisionRow
+from storage.database import read, write
+from storage.errors import DamagedBlob
+from storage.models import AccountRow, AliasRow, BlobRow, FileRow, RefRow, RepoRow, RevisionRow, UpstreamFileRow
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,13 @@ class Problem:
 
 
 def check(engine: Engine, blobs: BlobStore, *, deep: bool = False) -> list[Problem]:
-    """Everything that is wrong or left over. `deep` reads and digests every blob."""
+    """Everything that is wrong or left over. `deep` reads and digests every blob; damage that is over is noted so."""
     with read(engine) as session:
-        return [
-            *_sqlite_checks(engine, session),
-            *_names_stay_home(session),
-            *_recorded_blobs(session, blobs, deep=deep),
-            *_file_sizes(session),
-            *_left_over(session, blobs),
-        ]
+        found = [*_sqlite_checks(engine, session), *_names_stay_home(session), *_file_sizes(session)]
+        recorded = _recorded(session)
+    found += _damaged_blobs(engine, blobs, recorded, deep=deep)  # outside: it may take hours
+    with read(engine) as session:
+        return [*found, *_left_over(session, blobs)]
 
 
 def _sqlite_checks(engine: Engine, session: Session) -> Iterator[Problem]:
@@ -60,18 +59,60 @@ def _names_stay_home(session: Session) -> Iterator[Problem]:
             yield Problem("problem", f"{kind} {name}", f"points to {commit_id or 'nothing'}, not a commit of its repo")
 
 
-def _recorded_blobs(session: Session, blobs: BlobStore, *, deep: bool) -> Iterator[Problem]:
-    """Bytes of blobs that a revision holds are needed; of others, they may be gone."""
-    used = exists().where(FileRow.sha256 == BlobRow.sha256)
-    for blob, needed in session.execute(select(BlobRow, used)):
-        size = blobs.size(blob.sha256)
-        if size is None:
-            severity = "problem" if needed else "note"
-            yield Problem(severity, f"blob {blob.sha256}", "is recorded, but its bytes are missing")
-        elif size != blob.size:
-            yield Problem("problem", f"blob {blob.sha256}", f"has {size} bytes, {blob.size} are recorded")
-        elif deep and (found := _digest(blobs, blob.sha256)) != blob.sha256:
-            yield Problem("problem", f"blob {blob.sha256}", f"its bytes have the sha256 {found}")
+@dataclass(frozen=True)
+class _Recorded:
+    sha256: str
+    size: int
+    needed: bool
+    """A revision or the cache of an upstream holds it; of other blobs the bytes may be gone."""
+
+
+def _recorded(session: Session) -> list[_Recorded]:
+    held = exists().where(FileRow.sha256 == BlobRow.sha256) | exists().where(UpstreamFileRow.sha256 == BlobRow.sha256)
+    return [_Recorded(*row) for row in session.execute(select(BlobRow.sha256, BlobRow.size, held))]
+
+
+def _damaged_blobs(
+    engine: Engine, blobs: BlobStore, recorded: Sequence[_Recorded], *, deep: bool
+) -> Iterator[Problem]:  # fmt: skip
+    with read(engine) as session:
+        known = damage.found(session, (blob.sha256 for blob in recorded))
+    for blob in recorded:
+        wrong = _wrong(blobs, blob, deep=deep)
+        if wrong is None and deep and blob.sha256 in known:
+            with write(engine) as session:
+                damage.heal(session, [blob.sha256])
+        elif wrong is None:
+            wrong = known.get(blob.sha256)
+        if wrong is not None:
+            with read(engine) as session:
+                where = _where(session, blob.sha256)
+            yield Problem("problem" if blob.needed else "note", f"blob {blob.sha256}", wrong + where)
+
+
+def _wrong(blobs: BlobStore, blob: _Recorded, *, deep: bool) -> str | None:
+    try:
+        if deep:
+            blobs.verify(blob.sha256, size=blob.size)
+        else:
+            blobs.expect(blob.sha256, blob.size)
+    except DamagedBlob as error:
+        return error.reason
+    return None
+
+
+def _where(session: Session, sha256: str) -> str:
+    """One file with these bytes, in words."""
+    found = session.execute(
+        select(AccountRow.name, RepoRow.name, RevisionRow.commit_id, FileRow.path)
+        .join(RepoRow, RepoRow.account_id == AccountRow.id)
+        .join(RevisionRow, RevisionRow.repo_id == RepoRow.id)
+        .join(FileRow, FileRow.revision_id == RevisionRow.id)
+        .where(FileRow.sha256 == sha256)
+        .order_by(RevisionRow.id.desc())
+        .limit(1)
+    ).one_or_none()
+    return f" ({found[3]} of {found[0]}/{found[1]}@{found[2][:12]})" if found else ""
 
 
 def _file_sizes(session: Session) -> Iterator[Problem]:
@@ -92,10 +133,3 @@ def _left_over(session: Session, blobs: BlobStore) -> Iterator[Problem]:
             yield Problem("note", f"blob {blob.sha256}", f"{blob.size} bytes are stored that no row knows")
     for leftover in blobs.leftovers():
         yield Problem("note", f"leftover {leftover.name}", f"{leftover.size} bytes of an unfinished write")
-
-
-def _digest(blobs: BlobStore, sha256: str) -> str:
-    found = hashlib.sha256()
-    for piece in blobs.iterate(sha256):
-        found.update(piece)
-    return found.hexdigest()

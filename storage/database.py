@@ -3,38 +3,47 @@
 SQLite's defaults lose updates when a transaction reads before it writes (measured: 138 of 599). So a writer takes the
 write lock at its start (BEGIN IMMEDIATE) and waits for it, and a reader sees one snapshot and may not write. PostgreSQL
 gets the same contract: readers see a snapshot; writers lock the rows they decide on (`repos.lock`).
+A commit is on the disk when it is acknowledged (synchronous=FULL). What guards a SQLite file against other programs
+is in `database_file.py`.
 Sessions belong to one thread; an engine may be shared. Whoever opens an engine disposes it.
 """
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
-from storage.errors import StorageError
+from storage.database_file import LOST, join
+from storage.errors import DatabaseBusy, DatabaseLost, StorageError
+from storage.sqlite_connection import SqliteConnection
 
 BUSY_TIMEOUT_MS = 30_000
-IO_ERROR_SECONDS = 1.0
-"""For which a connection that gets an I/O error tries to enter WAL again."""
 POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 50, "pool_timeout": 60}
 """A server answers and takes uploads in some hundred threads; a PostgreSQL server has 100 connections by default."""
 
 
-def open_database(url: str) -> Engine:
-    """An engine for `sqlite:///FILE` or `postgresql://...`. Connects to nothing yet and creates no table."""
+def open_database(url: str, *, on_lost: Callable[[DatabaseLost], None] | None = None) -> Engine:
+    """An engine for `sqlite:///FILE` or `postgresql://...`. Connects to nothing yet and creates no table.
+
+    Where a SQLite file is replaced or its log deleted, `on_lost` is called once, from any thread; every use of the
+    engine raises DatabaseLost from then on.
+    """
     parsed = _parse(url)
     if parsed.get_backend_name() == "postgresql":
         return create_engine(parsed, pool_pre_ping=True, **POOL)
-    engine = create_engine(parsed, **_pool(parsed))
-    event.listen(engine, "connect", _prepare_sqlite)
+    engine = create_engine(parsed, connect_args={"factory": SqliteConnection}, **_pool(parsed))
+    event.listen(engine, "connect", functools.partial(_connected, on_lost))
     event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "handle_error", _failed_sqlite)
     return engine
 
 
@@ -79,35 +88,60 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+def _connected(on_lost: Callable[[DatabaseLost], None] | None, connection: SqliteConnection, _record: Any) -> None:
+    path = str(connection.execute("PRAGMA database_list").fetchone()[2])
+    if path:
+        connection.file = join(path, connection, _prepare_sqlite, on_lost)
+    else:
+        _prepare_sqlite(connection)
+
+
+def _prepare_sqlite(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None  # the driver must not begin transactions by itself: _begin_sqlite does
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     _enter_wal(connection)
-    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA synchronous=FULL")  # else a power cut takes back what was acknowledged
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA recursive_triggers=ON")  # else INSERT OR REPLACE deletes without asking the triggers
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
-    """WAL is a property of the file. SQLite does not wait for the lock when two processes switch at once, so we do; and
-    once, under load, a first look at the file gave an I/O error that was none of the disk's."""
-    started = time.monotonic()
-    patience = {"locked": BUSY_TIMEOUT_MS / 1000, "disk I/O error": IO_ERROR_SECONDS}
+    """WAL is a property of the file. SQLite does not wait for the lock when two processes switch at once, so we do."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            waited, said = time.monotonic() - started, str(error)
-            if waited > max((seconds for words, seconds in patience.items() if words in said), default=-1.0):
+            if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    own = _own(connection)
     if connection.get_execution_options().get("readonly"):
+        own.look()
         connection.exec_driver_sql("PRAGMA query_only=ON")
         connection.exec_driver_sql("BEGIN")
-    else:
+        return
+    with own.turn(BUSY_TIMEOUT_MS / 1000):
         connection.exec_driver_sql("PRAGMA query_only=OFF")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _failed_sqlite(context: ExceptionContext) -> None:
+    """SQLite's errors in the words of `storage`, where it has some."""
+    name = getattr(context.original_exception, "sqlite_errorname", "")
+    if name in LOST and context.connection is not None and (file := _own(context.connection).file) is not None:
+        raise file.lose(f"reading it failed ({name})") from context.original_exception
+    if name.startswith("SQLITE_BUSY"):
+        raise DatabaseBusy(
+            f"Another process has been writing to the database for {BUSY_TIMEOUT_MS // 1000} s.", remedy="Try again."
+        ) from context.original_exception
+
+
+def _own(connection: Connection) -> SqliteConnection:
+    own = connection.connection.dbapi_connection
+    assert isinstance(own, SqliteConnection)
+    return own

@@ -6,6 +6,9 @@ in conflict. `remedy` is the command or option that repairs it. To add one: subc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class StorageError(Exception):
     """Root of all errors of this package. `remedy` may be empty; it is shown on a line of its own."""
@@ -58,5 +61,38 @@ class CorruptBlob(StorageError, ValueError):
     """Bytes whose digest or size is not the one that was promised. Nothing was stored."""
 
 
+class DamagedBlob(StorageError):
+    """Stored bytes that are missing, short or other ones than their sha256 says; `reason` says which of it.
+
+    Only for those who may read the file: the words name its digest. `path` is the file where one is read.
+    """
+
+    def __init__(self, sha256: str, reason: str, *, path: str = "") -> None:
+        what = f"{path} (sha256 {sha256})" if path else f"The blob {sha256}"
+        super().__init__(
+            f"{what} is damaged: {reason}.",
+            remedy="Upload the file again, or, where it is stored: mixhub db check --deep --repair --from BACKUP",
+        )
+        self.sha256 = sha256
+        self.reason = reason
+
+    @classmethod
+    @contextmanager
+    def named(cls, path: str) -> Iterator[None]:
+        """Inside the block damage is told with the path of the file that is read."""
+        try:
+            yield
+        except cls as error:
+            raise cls(error.sha256, error.reason, path=path) from error
+
+
 class SchemaOutdated(StorageError, RuntimeError):
     """The database is at another schema than this program, or differs from the models."""
+
+
+class DatabaseBusy(StorageError):
+    """Others write all the time; nothing was changed, and trying again may help."""
+
+
+class DatabaseLost(StorageError):
+    """The files of the database are not those that were opened. Nothing more may be done with them in this process."""

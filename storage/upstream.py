@@ -88,6 +88,17 @@ def kept(session: Session, full_name: str, file: File) -> str | None:
     )
 
 
+def origins(session: Session, sha256: str) -> list[tuple[UpstreamRevision, File]]:
+    """Files of upstream repos that are kept as this blob."""
+    kept_as = select(UpstreamFileRow.repo_key, UpstreamFileRow.digest).where(UpstreamFileRow.sha256 == sha256)
+    found: list[tuple[UpstreamRevision, File]] = []
+    for repo_key, digest in session.execute(kept_as).all():
+        for row in session.scalars(select(UpstreamRevisionRow).where(UpstreamRevisionRow.repo_key == repo_key)):
+            revision = _revision(row)
+            found += [(revision, file) for file in revision.files if digest_of(file) == digest][:1]
+    return found
+
+
 def keep(session: Session, full_name: str, file: File, blob: StoredBlob) -> None:
     """Note that the bytes of this repo's file are stored."""
     blob_records.record_cached(session, [blob])

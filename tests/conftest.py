@@ -30,6 +30,20 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
+def _keep_off_databases(event: str, arguments: tuple[object, ...]) -> None:
+    """No code but SQLite may open the files of a database that this process has open: closing them drops SQLite's locks
+    on them, and what is committed afterwards may be lost (storage/database_file.py)."""
+    if event != "open" or not isinstance(arguments[0], str) or ".sqlite" not in arguments[0]:
+        return
+    known = sys.modules.get("storage.database_file")
+    file = os.path.realpath(arguments[0]).removesuffix("-wal").removesuffix("-shm")
+    if known is not None and file in known._files:
+        raise AssertionError(f"{arguments[0]} was opened in a process that has the database open")
+
+
+sys.addaudithook(_keep_off_databases)
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """An S3 server of our own (moto) on a free loopback port; its URL."""

@@ -44,6 +44,56 @@ def test_only_the_named_files_import_nevergrad_and_read_the_environment() -> Non
     assert readers <= {"hub/cli/main.py", "hub/settings.py", "storage/blobs/s3.py"}
 
 
+def test_only_sqlite_opens_the_files_of_a_database() -> None:
+    """Closing them would drop SQLite's locks in the whole process; storage/database_file.py says what is lost then.
+
+    So whoever might open them must not know where they are: few files import the driver, one says the file's name, one
+    hands it on. What these do, and everybody else, is watched while the tests run (tests/conftest.py).
+    """
+    drivers = {"database.py", "database_file.py", "sqlite_connection.py", "closing.py"}
+    sources = {path: path.read_text(encoding="utf-8") for path in FILES}
+    named = {path: ast.parse(source) for path, source in sources.items() if "sqlite" in source or "database" in source}
+    assert {path.name for path in named for _, name in imported(path) if name == "sqlite3"} == drivers
+    trees = {path.relative_to(ROOT).as_posix(): tree for path, tree in named.items()}
+    assert {name for name, tree in trees.items() if any("mixhub.sqlite" in text for text in texts(tree))} == {
+        "hub/settings.py"
+    }
+    assert {name for name, tree in trees.items() if {"database", "database_url"} & attributes(tree)} == {
+        "hub/home.py",  # opens it
+        "hub/settings.py",
+        "storage/database.py",  # the attribute of a URL
+    }
+    opening = {
+        "open",
+        "read_bytes",
+        "read_text",
+        "write_bytes",
+        "write_text",
+        "copy",
+        "copyfile",
+        "copytree",
+        "replace",
+    }
+    for name in (f"storage/{driver}" for driver in drivers):
+        called = {node.func for node in ast.walk(trees[name]) if isinstance(node, ast.Call)}
+        found = {ast.unparse(function) for function in called} & {
+            f"{m}{n}" for n in opening for m in ("", "os.", "shutil.")
+        }
+        assert found == ({"os.open"} if name.endswith("database_file.py") else set()), name
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """Every text in the code, without docstrings and other texts that stand alone."""
+    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            yield node.value
+
+
+def attributes(tree: ast.AST) -> set[str]:
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [

@@ -10,6 +10,7 @@ from hub.home import Home
 from hub.revision_content import on_disk
 from hub.summary import CARD, card_data
 from storage import revisions, summaries
+from storage.errors import DamagedBlob
 from storage.revisions import File
 
 BATCH = 100
@@ -33,11 +34,11 @@ def backfill(home: Home) -> int:
 
 
 def _card(home: Home, file: File | None) -> dict[str, Any]:
-    """Empty also for a card that no one can read: it was taken as it is at the time."""
+    """Empty also for a card that no one can read: it was taken as it is at the time, or is damaged by now."""
     if file is None:
         return {}
-    with on_disk(home, [file], names={file.path: CARD}) as folder:
-        try:
+    try:
+        with on_disk(home, [file], names={file.path: CARD}) as folder:
             return card_data(folder)
-        except BadUpload:
-            return {}
+    except (BadUpload, DamagedBlob):
+        return {}

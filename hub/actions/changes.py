@@ -57,7 +57,7 @@ def apply(
     stored: Mapping[str, StoredBlob],
     file_at: Callable[[str, str], File],
 ) -> dict[str, File]:
-    """path -> file after all changes, in their order. `stored` are the blobs that the caller may use.
+    """path -> file after all changes, in their order. `stored`: the blobs that are here for the caller to use.
 
     `file_at(revision, path)` finds what a Copy names. Raises EntryNotFound, UsageError or InvalidName.
     """
@@ -94,7 +94,7 @@ def _new_file(
     blob = stored.get(change.sha256)
     if blob is None:
         raise UsageError(
-            f"The content of {change.path} (sha256 {change.sha256}) was not uploaded by you",
+            f"The content of {change.path} (sha256 {change.sha256}) was not uploaded by you, or is damaged here",
             remedy="upload the file again",
         )
     if change.size not in (None, blob.size):

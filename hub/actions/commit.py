@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from hub import access
 from hub.access import Caller
 from hub.actions import changes as change_rules
+from hub.actions import uploads
 from hub.actions.changes import AddStored, Change, Copy
 from hub.actions.commit_checks import Seen, all_seen, look
 from hub.actions.record_content import record_base, record_content
@@ -59,16 +60,22 @@ def commit(
     pickles, malformed safetensors, a pair of adapter files that is not a readable adapter. Then nothing has changed.
     """
     seen = Seen()
+    wanted = [change.sha256 for change in changes if isinstance(change, AddStored)]
+    with home.read() as session:
+        stored = usable(session, caller, repo, wanted)
+    stored = uploads.at_hand(home, stored)
     while True:
         with home.read() as session:
             head = branch_head(session, repo, branch)
-            tree = _tree(session, caller, repo, head, changes)
+            tree = _tree(session, caller, repo, head, changes, stored)
         look(home, caller, repo, tree, head, changes, seen)
         with home.write() as session:
             repos.lock(session, repo)
             head = branch_head(session, repo, branch)
             _check_proposal(session, caller, repo, branch)
-            tree = _tree(session, caller, repo, head, changes)
+            still = usable(session, caller, repo, wanted)
+            stored = {sha256: blob for sha256, blob in stored.items() if sha256 in still}
+            tree = _tree(session, caller, repo, head, changes, stored)
             if not all_seen(session, tree, head, seen):
                 continue
             _check_parent(head, words)
@@ -129,7 +136,8 @@ def tenant_of(caller: Caller, repo: Repo) -> int:
 
 
 def _tree(
-    session: Session, caller: Caller, repo: Repo, head: Revision, changes: Sequence[Change]
+    session: Session, caller: Caller, repo: Repo, head: Revision, changes: Sequence[Change],
+    stored: Mapping[str, StoredBlob],
 ) -> dict[str, File]:  # fmt: skip
     def file_at(revision: str, path: str) -> File:
         try:
@@ -143,13 +151,11 @@ def _tree(
 
     if any(isinstance(change, Copy) for change in changes):
         access.require_files(session, caller, repo)
-    wanted = [change.sha256 for change in changes if isinstance(change, AddStored)]
-    stored = usable(session, caller, repo, wanted)
     return change_rules.apply(revisions.files_of(session, head), changes, stored=stored, file_at=file_at)
 
 
-def usable(session: Session, caller: Caller, repo: Repo, sha256s: Sequence[str]) -> Mapping[str, StoredBlob]:
-    """Those of the blobs that the caller may put into this repo."""
+def usable(session: Session, caller: Caller, repo: Repo, sha256s: Sequence[str]) -> dict[str, StoredBlob]:
+    """Those of the blobs that the caller may put into this repo, if `uploads.at_hand` finds them."""
     tenant = accounts.by_id(session, tenant_of(caller, repo))
     return blob_records.blobs_usable(session, tenant, sha256s, readers=access.reader_ids(session, caller))
 

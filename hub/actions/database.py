@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import migrations
 from hub import leftovers
 from hub.actions.backfill import backfill
+from hub.actions.repair import repair as repair_blobs
+from hub.actions.repair import sources_of
 from hub.home import home_of, opened_database, set_up
 from hub.settings import Settings
 from storage import blob_records, upstream
@@ -23,6 +26,8 @@ class CheckReport:
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     """Leftovers that harm nothing: `mixhub db gc` removes them."""
+    repaired: tuple[str, ...] = ()
+    """Blobs that were damaged before."""
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -37,8 +42,14 @@ def upgrade(settings: Settings) -> str:
     return migrations.HEAD
 
 
-def check(settings: Settings, *, deep: bool = False) -> CheckReport:
-    """Compare schema, rows and blobs; with `deep` also every blob's digest."""
+def check(
+    settings: Settings, *, deep: bool = False, repair: bool = False, sources: Sequence[str] = ()
+) -> CheckReport:  # fmt: skip
+    """Compare schema, rows and blobs; with `deep` also every blob's digest. Damaged blobs are marked.
+
+    `repair`: put their bytes again, from the `sources` (other homes, backups) or the upstream; the problems are those
+    that stay.
+    """
     with opened_database(settings) as engine:
         if migrations.current(engine) is None:
             return CheckReport(str(settings.directory), (), ("the home is empty: no command has set it up yet",))
@@ -46,12 +57,18 @@ def check(settings: Settings, *, deep: bool = False) -> CheckReport:
             migrations.check(engine)
         except SchemaOutdated as error:
             return CheckReport(str(settings.directory), (f"{error.message} ({error.remedy})",), ())
-        found = check_storage(engine, open_blobs(settings.blobs), deep=deep)
+        home = home_of(settings, engine)
+        with sources_of(home, settings, sources) as opened:  # a wrong place is told before hours of reading
+            found = check_storage(engine, home.blobs, deep=deep)
+            repaired = repair_blobs(home, opened) if repair else ()
+        if repair:
+            found = check_storage(engine, home.blobs)
     lines = [(p.severity, f"{p.subject}: {p.message}") for p in found]
     return CheckReport(
         str(settings.directory),
         tuple(line for severity, line in lines if severity == "problem"),
         tuple(line for severity, line in lines if severity != "problem"),
+        repaired,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from hub.access import Caller
 from hub.actions import changes as change_rules
+from hub.actions import uploads
 from hub.actions.changes import Add, AddStored
 from hub.actions.commit import usable, writable_repo
 from hub.actions.publish import Published, PublishOptions, check_target, publish_files
@@ -35,6 +36,7 @@ def publish_uploaded(
     with home.read() as session:
         repo = writable_repo(session, caller, address.namespace, address.repo)
         stored = usable(session, caller, repo, [file.sha256 for file in files if isinstance(file, AddStored)])
+    stored = uploads.at_hand(home, stored)
     address = replace(address, namespace=repo.account, repo=repo.name)
     outside = next((f.path for f in files if address.folder and not f.path.startswith(f"{address.folder}/")), None)
     if outside is not None:

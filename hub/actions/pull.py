@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub.address import Address
-from hub.checkout import write_blob
+from hub.checkout import write_file
 from hub.errors import WouldOverwrite
 from hub.home import Home
 from hub.locate import Pinned, locate
@@ -43,7 +43,7 @@ def pull(home: Home, address: Address, to: Path | None = None, *, force: bool = 
     for path, file in targets.items():
         target = directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_blob(home, file.sha256, target)
+        write_file(home, file, target)
     with home.write() as session:
         repos.count_download(session, pinned.repo)
     return Pulled(directory, address, pinned.revision.commit_id, tuple(targets))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +13,7 @@ from hub.errors import TooLarge
 from hub.home import Home
 from hub.revision_content import refuse_by_name
 from hub.settings import Settings
-from storage import accounts, blob_records
+from storage import accounts, blob_records, damage
 from storage.blobs import StoredBlob
 from storage.names import check_path
 
@@ -23,6 +23,18 @@ def record(home: Home, tenant: int, blobs: Sequence[StoredBlob]) -> None:
     if blobs:
         with home.write() as session:
             blob_records.record(session, accounts.by_id(session, tenant), blobs)
+
+
+def at_hand(home: Home, blobs: Mapping[str, StoredBlob]) -> dict[str, StoredBlob]:
+    """Those of the recorded blobs whose bytes need not be sent again: they are in the store, and not found damaged.
+
+    Asks the store, so not to be called inside of a transaction.
+    """
+    with home.read() as session:
+        damaged = damage.found(session, blobs)
+    return {
+        sha256: blob for sha256, blob in blobs.items() if sha256 not in damaged and home.blobs.has(sha256, blob.size)
+    }
 
 
 def check_room(session: Session, settings: Settings, tenant: int, *, coming: int) -> None:

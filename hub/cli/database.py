@@ -9,6 +9,7 @@ import typer
 from hub.actions import database as database_actions
 from hub.cli.output import JsonOption, Output, table
 from hub.cli.target import own_home
+from hub.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="The home's database and blobs.")
 
@@ -29,12 +30,22 @@ def upgrade(*, as_json: JsonOption = False) -> None:
 def check(
     *,
     deep: Annotated[bool, typer.Option("--deep", help="Also read every blob and recompute its digest.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Put the bytes of damaged blobs again, from --from or MIXHUB_UPSTREAM.")
+    ] = False,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="PLACE", help="Another home or a backup to repair from; may be repeated."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that schema, rows and blobs agree. Exit code 1 when something is wrong."""
+    """Check that schema, rows and blobs agree. Exit code 1 when something is wrong, and not repaired."""
     out = Output(as_json=as_json)
-    report = database_actions.check(own_home("db"), deep=deep)
-    rows = [("problem", p) for p in report.problems] + [("note", n) for n in report.notes]
+    if sources and not repair:
+        raise UsageError("--from says where to repair from", remedy="mixhub db check --deep --repair --from PLACE")
+    report = database_actions.check(own_home("db"), deep=deep, repair=repair, sources=sources or ())
+    rows = [("repaired", f"blob {sha256}") for sha256 in report.repaired]
+    rows += [("problem", p) for p in report.problems] + [("note", n) for n in report.notes]
     summary = "[red]not consistent[/]" if report.problems else "[green]consistent[/]"
     text = [table("", ("kind", "what"), rows)] if rows else []
     out.result(report.as_dict(), *text, f"{summary}  [dim]{report.location}[/]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import subprocess
 import sys
 from typing import Annotated
@@ -14,6 +15,7 @@ from hub.cli.output import Output
 from hub.errors import HubError, UsageError
 from hub.home import home_of, opened_database, set_up
 from hub.settings import Settings
+from storage.errors import DatabaseLost
 
 _KEEP = """
 import sys
@@ -54,7 +56,7 @@ def serve(
     out.say(f"serving {settings.directory} on http://{shown}:{port}   (HF_ENDPOINT=http://{shown}:{port})")
     if not _is_loopback(host) and not settings.public_url.startswith("https://"):
         out.warn("this is reachable from other machines without encryption; put a TLS proxy before it")
-    web_server(settings, host=host, port=port).run()
+    web_server(settings, host=host, port=port, on_lost=_die).run()
 
 
 def login(
@@ -81,6 +83,12 @@ def login(
     if get_token() != token:
         out.warn("another token goes before this one: the variable HF_TOKEN is set")
     out.result(None, f"signed in as {who['name']}; set HF_ENDPOINT={url}")
+
+
+def _die(error: DatabaseLost) -> None:
+    """As by kill -9, for which every write is ready: whatever else runs must write no more, nor close the database."""
+    os.write(2, f"mixhub serve: FATAL: {error.message} {error.remedy}\n".encode())
+    os._exit(1)
 
 
 def _is_loopback(host: str) -> bool:

@@ -46,19 +46,21 @@ class Preupload(BaseModel):
 def preupload(
     ns: str, name: str, rev: str, body: Preupload, request: Request, server: ServerDep, caller: CallerDep
 ) -> wire.Json:
-    """Before any byte moves: may they write, and which files does the branch have already."""
+    """Before any byte moves: may they write, and which files does the branch have already, undamaged."""
     with server.home.read() as session:
         repo = access.visible_repo(session, caller, ns, name)
         commit_action.require_push(caller, repo, rev, as_pull_request=flag(request, "create_pr"))
         head = commit_action.branch_head(session, repo, rev)
-        there = {file.path: file for file in revisions.files_of(session, head)}
+        asked = {file.path for file in body.files}
+        there = {file.path: file for file in revisions.files_of(session, head) if file.path in asked}
+    here = uploads.at_hand(server.home, {f.sha256: StoredBlob(f.sha256, f.size, f.git_sha1) for f in there.values()})
     ignored = (body.gitIgnore or "").splitlines()
     answers: list[wire.Json] = []
     for file in body.files:
         leave_out = uploads.is_ignored(file.path, ignored)
         mode = "regular" if leave_out else uploads.upload_mode(file.path, size=file.size, sample=_sample(file.sample))
         answer: wire.Json = {"path": file.path, "uploadMode": mode, "shouldIgnore": leave_out}
-        if (old := there.get(file.path)) is not None:
+        if (old := there.get(file.path)) is not None and old.sha256 in here:
             answer["oid"] = old.sha256 if mode == "lfs" else old.git_sha1
         answers.append(answer)
     return {"files": answers}

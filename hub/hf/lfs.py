@@ -66,10 +66,11 @@ def batch(ns: str, repo_git: str, body: Batch, server: ServerDep, caller: Caller
         usable = commit_action.usable(session, caller, repo, [one.oid for one in body.objects])
         coming = sum(one.size for one in body.objects if one.oid not in usable)
         uploads.check_room(session, server.settings, tenant, coming=coming)
+    here = uploads.at_hand(server.home, usable)
     parts = "multipart" in body.transfers and any(o.size > server.settings.multipart_bytes for o in body.objects)
     answers = [
         {"oid": one.oid, "size": one.size}
-        if one.oid in usable
+        if one.oid in here
         else _too_large(server, one) or _upload(server, base_url, one, tenant, parts=parts)
         for one in body.objects
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
@@ -12,6 +13,7 @@ from hub.hf import wire
 from hub.hf.send_file import file_headers, send
 from hub.server import CallerDep, Server, ServerDep
 from hub.upstream import HOP
+from storage.errors import DamagedBlob
 from storage.upstream import UpstreamRevision
 
 
@@ -52,13 +54,18 @@ def resolve(request: Request, server: Server, revision: UpstreamRevision, path: 
     if file is None:
         raise EntryNotFound(f"{revision.full_name} has no file {path!r}.", commit_id=revision.commit_id)
     exact = request.path_params["rev"] == revision.commit_id
-    headers = file_headers(file, revision.commit_id, public=True, exact=exact)
     blobs, mirror = server.home.blobs, server.mirror
+    kept = mirror.kept(revision, file) if mirror is not None else None
+    whole = kept is not None and kept.ever_damaged
+    headers = file_headers(file, revision.commit_id, public=True, exact=exact, whole=whole)
     if request.method == "HEAD" or mirror is None:
         return Response(headers={**headers, "Content-Length": str(file.size)})
-    kept = mirror.kept(revision, file)
-    if kept is not None:
-        return send(request, file, headers, lambda start, end: blobs.iterate(kept, start=start, end=end))
+    if kept is not None and kept.sound:
+        with suppress(DamagedBlob):  # then it is fetched again
+            return send(
+                request, file, headers,
+                lambda start, end: blobs.iterate(kept.sha256, start=start, end=end, size=file.size),
+            )  # fmt: skip
     if file.size == 0:
         return Response(headers={**headers, "Content-Length": "0"})
     return send(request, file, headers, mirror.fetch(revision, file).read)

@@ -17,8 +17,8 @@ from hub.hf.mirrored import MirroredDep
 from hub.hf.mirrored import resolve as resolve_mirrored
 from hub.hf.send_file import file_headers, send
 from hub.server import CallerDep, Server, ServerDep
-from storage import accounts, repos, revisions
-from storage.errors import InvalidName, NotFound
+from storage import accounts, damage, repos, revisions
+from storage.errors import DamagedBlob, InvalidName, NotFound
 from storage.names import check_path
 from storage.repos import Repo
 from storage.revisions import File
@@ -44,13 +44,16 @@ def resolve(
         revision = revision_of(session, repo, rev)
         access.require_files(session, caller, repo)
         file = revisions.file_at(session, revision, path) if _is_path(path) else None
+        whole = file is not None and damage.ever(session, file.sha256)
     if file is None:
         raise EntryNotFound(f"{repo.full_name}@{rev} has no file {path!r}.", commit_id=revision.commit_id)
     public = repo.visibility == "public" and repo.gated is None
-    headers = file_headers(file, revision.commit_id, public=public, exact=rev == revision.commit_id)
+    headers = file_headers(file, revision.commit_id, public=public, exact=rev == revision.commit_id, whole=whole)
     if request.method == "HEAD":
         return Response(headers={**headers, "Content-Length": str(file.size)})
-    return _content(request, server, repo, file, headers)
+    with DamagedBlob.named(file.path):
+        server.home.blobs.expect(file.sha256, file.size)
+        return _content(request, server, repo, file, headers)
 
 
 @router.head("/{name:quoted}/resolve/{rev:quoted}/{path:rest}")
@@ -84,7 +87,7 @@ def _repo(session: Session, caller: CallerDep, ns: str, name: str) -> Repo:
 
 def _content(request: Request, server: Server, repo: Repo, file: File, headers: dict[str, str]) -> Response:
     counted = _COUNTED.search(file.path) and "x-hf-download-counter" in request.headers
-    elsewhere = _elsewhere(server, file, headers)
+    elsewhere = _elsewhere(server, file, headers) if headers["Accept-Ranges"] == "bytes" else None
     if elsewhere is not None:
         elsewhere.background = BackgroundTask(_count, server, repo) if counted else None
         return elsewhere
@@ -96,7 +99,9 @@ def _content(request: Request, server: Server, repo: Repo, file: File, headers: 
 
 
 def _elsewhere(server: Server, file: File, headers: dict[str, str]) -> Response | None:
-    """The store itself, or the proxy before this server, sends the bytes, where it is set up so."""
+    """The store itself, or the proxy before this server, sends the bytes, where it is set up so.
+
+    They are digested before, once while the blob stays the same file or object, and not on their way."""
     settings, blobs = server.settings, server.home.blobs
     if settings.redirect_downloads and (url := blobs.download_url(file.sha256, seconds=settings.upload_seconds)):
         linked = {"X-Linked-Etag": headers["ETag"], "X-Linked-Size": str(file.size)}

@@ -20,15 +20,18 @@ Pieces = Callable[[int, int], Iterator[bytes] | AsyncIterator[bytes]]
 """The bytes [start, end) of the file."""
 
 
-def file_headers(file: File, commit_id: str, *, public: bool, exact: bool) -> dict[str, str]:
-    """`exact`: the address names this commit. Never a type that a browser would run: the content is a stranger's."""
+def file_headers(file: File, commit_id: str, *, public: bool, exact: bool, whole: bool = False) -> dict[str, str]:
+    """`exact`: the address names this commit. `whole`: see `send`.
+
+    Never a type that a browser would run: the content is a stranger's.
+    """
     suffix = "." + file.path.rpartition(".")[2].lower()
     name = file.path.rpartition("/")[2]
     scope = "public" if public else "private"
     headers = {
         "X-Repo-Commit": commit_id,
         "ETag": f'"{file.sha256 if file.upload_mode == "lfs" else file.git_sha1}"',
-        "Accept-Ranges": "bytes",
+        "Accept-Ranges": "none" if whole else "bytes",
         "Content-Type": "text/plain; charset=utf-8" if suffix in _TEXT else "application/octet-stream",
         "Content-Disposition": f"inline; filename*=UTF-8''{quote(name, safe='')}",
         "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -43,7 +46,10 @@ def file_headers(file: File, commit_id: str, *, public: bool, exact: bool) -> di
 def send(
     request: Request, file: File, headers: dict[str, str], pieces: Pieces, *, background: BackgroundTask | None = None
 ) -> Response:
-    """The whole file, or the range that the request names. `background` runs after one that begins at the beginning."""
+    """The whole file, or the range that the request names. `background` runs after one that begins at the beginning.
+
+    Where the headers accept no ranges, a download is not resumed but begins anew: what the client has may be wrong.
+    """
     asked = request.headers.get("range")
     same = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
     span = _span(asked, file.size) if asked and same else None
@@ -52,6 +58,8 @@ def send(
         refused.headers["Content-Range"] = f"bytes */{file.size}"
         return refused
     start, end = span if isinstance(span, tuple) else (0, file.size)
+    if start > 0 and headers["Accept-Ranges"] == "none":
+        span, start, end = None, 0, file.size
     headers["Content-Length"] = str(end - start)
     if span is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"

@@ -18,6 +18,7 @@ from hub.actions.show import Shown
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase
 from hub.card_facts import UsageContract
+from hub.checkout import path_of as path_of_blob
 from hub.errors import UsageError
 from hub.home import Home
 from hub.inspect_adapter import Inspected, inspect_adapter
@@ -30,7 +31,7 @@ from hub.settings import Settings
 from storage import accounts, adapters, bases, blob_records, mirrored, repos, revisions
 from storage.adapters import AdapterFacts
 from storage.bases import BaseFacts, BaseName
-from storage.errors import NotFound
+from storage.errors import DamagedBlob, NotFound
 from storage.mirrored import Origin
 
 BASE = "a base model"
@@ -90,7 +91,7 @@ class Mirror:
             where = f"; its adapters are in: {shown.facts['adapters']}" if shown.facts.get("adapters") else ""
             raise NotFound(f"{address} holds no adapter ({ADAPTER_CONFIG}){where}", remedy=f"mixhub show {address}")
         pinned = address.at(shown.commit_id)
-        known = self._facts(pinned)
+        known = self._facts(pinned) if self._is_sound(pinned) else None
         identity = str(shown.facts.get("base identity") or "")
         if known is not None and (known.base_identity or "") == identity:
             return pinned
@@ -113,6 +114,14 @@ class Mirror:
             return None
         with self.home.read() as session:
             return adapters.facts_of(session, revision, pinned.folder)
+
+    def _is_sound(self, pinned: Address) -> bool:
+        """Whether what was brought can be read. What cannot is brought again, and replaced by that."""
+        try:
+            self.directory_of(pinned)
+        except (NotFound, DamagedBlob):
+            return False
+        return True
 
     def directory_of(self, pinned: Address) -> Path:
         """Where the files of what was brought lie."""
@@ -152,11 +161,19 @@ class Mirror:
         try:
             revision = self._revision(pinned)
             with self.home.read() as session:
-                missing = set(paths) - {file.path for file in revisions.files_of(session, revision)}
+                there = revisions.files_of(session, revision)
+            missing = set(paths) - {file.path for file in there if self._is_right(file)}
         except NotFound:
             missing = set(paths)
         with fetched(self._server, pinned, shown.commit_id, sorted(missing), beside=self.home.directory) as folder:
             self._store(pinned, folder, sorted(missing), shown, is_main=not address.revision)
+        return True
+
+    def _is_right(self, file: revisions.File) -> bool:
+        try:
+            path_of_blob(self.home, file)
+        except DamagedBlob:
+            return False
         return True
 
     def _store(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -49,7 +49,10 @@ class Sweep:
 
 
 class BlobStore(Protocol):
-    """`expected_*` that do not hold raise CorruptBlob and store nothing; an unknown digest raises NotFound."""
+    """`expected_*` that do not hold raise CorruptBlob and store nothing. What is put replaces what is there.
+
+    Reads raise DamagedBlob where the bytes are missing or not those of the digest; nobody gets wrong ones whole.
+    """
 
     def put_file(
         self, path: Path, *, expected_sha256: str | None = None, expected_size: int | None = None
@@ -64,9 +67,12 @@ class BlobStore(Protocol):
     ) -> StoredBlob: ...
 
     def iterate(
-        self, sha256: str, *, start: int = 0, end: int | None = None, chunk_size: int = CHUNK
+        self, sha256: str, *, start: int = 0, end: int | None = None, chunk_size: int = CHUNK, size: int | None = None
     ) -> Iterator[bytes]:
-        """The bytes [start, end), in pieces of `chunk_size` or less. A missing blob raises before the first piece."""
+        """The bytes [start, end), in pieces of `chunk_size` or less. Of a damaged blob the last piece never comes.
+
+        A blob that is missing, has another size than `size`, or is known to be damaged raises before the first piece.
+        """
         ...
 
     def read(self, sha256: str) -> bytes:
@@ -74,11 +80,27 @@ class BlobStore(Protocol):
         ...
 
     def size(self, sha256: str) -> int | None:
-        """None: no such blob."""
+        """Bytes that are there, right or wrong. None: no such blob."""
+        ...
+
+    def has(self, sha256: str, size: int) -> bool:
+        """Whether `expect` raises nothing."""
+        ...
+
+    def expect(self, sha256: str, size: int) -> None:
+        """Raises unless a blob of this size is there that is not known to be damaged. Its bytes are not read."""
+        ...
+
+    def verify(self, sha256: str, *, size: int | None = None, each: Callable[[int], None] | None = None) -> None:
+        """Read and digest the whole blob now. `each` is told the length of every piece, and may raise to stop."""
+        ...
+
+    def is_copy(self, path: Path, sha256: str) -> bool:
+        """Whether the file at `path`, which lies outside the store, has the blob's bytes."""
         ...
 
     def local_path(self, sha256: str) -> Path | None:
-        """A path to read (never to write) the blob at, where it lies on this machine's disk."""
+        """A path to read (never to write) the blob at, where blobs lie on this machine's disk. None: elsewhere."""
         ...
 
     def download_url(self, sha256: str, *, seconds: int) -> str | None:

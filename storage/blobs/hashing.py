@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from storage.blobs.contract import CHUNK, StoredBlob
-from storage.errors import CorruptBlob, InvalidName, NotFound
+from storage.errors import CorruptBlob, InvalidName
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -18,10 +18,6 @@ def check_sha256(sha256: str) -> str:
     if _SHA256.fullmatch(sha256) is None:
         raise InvalidName(f"{sha256[:80]!r} is not a sha256: expected 64 lower-case hex digits.")
     return sha256
-
-
-def missing(sha256: str) -> NotFound:
-    return NotFound(f"The blob {sha256} is not stored.", remedy="Run `mixhub db check` to list what is missing.")
 
 
 def pointer_text(sha256: str, size: int) -> str:

@@ -1,8 +1,9 @@
 """Blobs in a folder: `<root>/ab/<sha256>`, written as `<root>/incoming/<random>` first.
 
 A blob gets its final name by a rename after its bytes were synced, and the folder is synced after the rename: neither a
-kill nor a power cut leaves half a blob under a final name. Deleting and renaming exclude each other through a lock
-file, so that an upload of bytes that exist already cannot lose them to a sweep.
+kill nor a power cut leaves half a blob under a final name. The rename replaces what is there, so that putting the right
+bytes repairs wrong ones; whoever reads the old file reads it to its end. Deleting and renaming exclude each other
+through a lock file, so that an upload of bytes that exist already cannot lose them to a sweep.
 """
 
 from __future__ import annotations
@@ -11,21 +12,23 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from storage.blobs.contract import CHUNK, BlobInfo, Leftover, StoredBlob
-from storage.blobs.hashing import check_sha256, copy_and_digest, missing
+from storage.blobs.contract import BlobInfo, Leftover, StoredBlob
+from storage.blobs.hashing import check_sha256, copy_and_digest
+from storage.blobs.verified import Identity, OnDamage, VerifiedReads, file_identity
 from storage.errors import StorageError
 
 
-class LocalBlobs:
+class LocalBlobs(VerifiedReads):
     """Fulfils `BlobStore`. Holds no open files between calls."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, on_damage: OnDamage | None = None) -> None:
+        super().__init__(on_damage)
         self.root = root
 
     def __repr__(self) -> str:
@@ -55,6 +58,7 @@ class LocalBlobs:
                 file.flush()
                 os.fsync(file.fileno())
             self._settle(incoming, stored)
+            self._trust(stored.sha256)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageError(f"No space is left for blobs in {self.root}.", remedy="Free some space.") from error
@@ -62,34 +66,6 @@ class LocalBlobs:
         finally:
             incoming.unlink(missing_ok=True)
         return stored
-
-    def iterate(
-        self, sha256: str, *, start: int = 0, end: int | None = None, chunk_size: int = CHUNK
-    ) -> Iterator[bytes]:
-        pieces = _pieces_between(self._path(sha256), start, end, chunk_size)
-        try:
-            next(pieces)
-        except FileNotFoundError:
-            raise missing(sha256) from None
-        return pieces
-
-    def read(self, sha256: str) -> bytes:
-        return b"".join(self.iterate(sha256))
-
-    def size(self, sha256: str) -> int | None:
-        try:
-            return self._path(sha256).stat().st_size
-        except FileNotFoundError:
-            return None
-
-    def local_path(self, sha256: str) -> Path | None:
-        path = self._path(sha256)
-        return path if path.exists() else None
-
-    def download_url(self, sha256: str, *, seconds: int) -> str | None:
-        del seconds
-        check_sha256(sha256)
-        return None
 
     def delete(self, sha256: str, *, unless_modified_since: datetime | None = None) -> bool:
         path = self._path(sha256)
@@ -120,15 +96,35 @@ class LocalBlobs:
     def _path(self, sha256: str) -> Path:
         return self.root / check_sha256(sha256)[:2] / sha256
 
+    def _identity(self, sha256: str) -> Identity | None:
+        try:
+            return file_identity(self._path(sha256).stat())
+        except FileNotFoundError:
+            return None
+
+    def _pieces(self, sha256: str, start: int, end: int | None, chunk_size: int) -> Generator[bytes]:
+        with self._path(sha256).open("rb") as file:
+            file.seek(start)
+            left = None if end is None else max(end - start, 0)
+            while left is None or left > 0:
+                piece = file.read(chunk_size if left is None else min(chunk_size, left))
+                if not piece:
+                    return
+                left = None if left is None else left - len(piece)
+                yield piece
+
+    def _place(self, sha256: str) -> Path | None:
+        return self._path(sha256)
+
+    def _address(self, sha256: str, seconds: int) -> str | None:
+        del sha256, seconds
+        return None
+
     def _settle(self, incoming: Path, stored: StoredBlob) -> None:
-        """Give a complete file its final name; where that is taken by the same bytes, only mark them as wanted."""
+        """Give a complete file its final name, in the place of whatever is there."""
         folder = _make_folder(self.root, stored.sha256[:2])
-        final = folder / stored.sha256
         with self._locked(fcntl.LOCK_SH):
-            if self.size(stored.sha256) == stored.size:
-                os.utime(final)
-                return
-            incoming.replace(final)
+            incoming.replace(folder / stored.sha256)
             _sync_folder(folder)
 
     @contextmanager
@@ -137,20 +133,6 @@ class LocalBlobs:
         with (self.root / "lock").open("ab") as file:
             fcntl.flock(file, mode)
             yield  # closing releases the lock
-
-
-def _pieces_between(path: Path, start: int, end: int | None, chunk_size: int) -> Iterator[bytes]:
-    """First an empty piece, once the file is open: a generator that has begun closes it, whenever it ends."""
-    with path.open("rb") as file:
-        yield b""
-        file.seek(start)
-        left = None if end is None else max(end - start, 0)
-        while left is None or left > 0:
-            piece = file.read(chunk_size if left is None else min(chunk_size, left))
-            if not piece:
-                return
-            left = None if left is None else left - len(piece)
-            yield piece
 
 
 def _make_folder(root: Path, name: str) -> Path:

@@ -1,33 +1,33 @@
 """Blobs in an S3-compatible store, as `<prefix>/ab/<sha256>`; endpoint and credentials come from the AWS_* variables.
 
 Uploads go through a temporary file, because the digests must be right before the final name is given; the store then
-makes an object visible at once or not at all. Neither conditional writes nor ETags are relied on: servers differ there.
+makes an object visible at once or not at all, in the place of whatever is there: so putting the right bytes repairs
+wrong ones, and a sweep sees them as wanted. Conditional writes are not relied on: servers differ there.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Generator, Iterable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import obstore
 from obstore.store import S3Store
 
-from storage.blobs.contract import CHUNK, BlobInfo, Leftover, StoredBlob
-from storage.blobs.hashing import check_sha256, copy_and_digest, missing
+from storage.blobs.contract import BlobInfo, Leftover, StoredBlob
+from storage.blobs.hashing import check_sha256, copy_and_digest
+from storage.blobs.verified import Identity, OnDamage, VerifiedReads
 from storage.errors import StorageError
 
-REFRESH_AFTER = timedelta(hours=1)
-"""Bytes that exist already are written again when older than this, so that a sweep sees them as wanted."""
 
-
-class S3Blobs:
+class S3Blobs(VerifiedReads):
     """Fulfils `BlobStore`. Unfinished multipart uploads are not listed: let a lifecycle rule of the bucket end them."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, on_damage: OnDamage | None = None) -> None:
+        super().__init__(on_damage)
         self.url = url
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         if not bucket:
@@ -58,42 +58,14 @@ class S3Blobs:
         with tempfile.TemporaryFile() as spool:
             file = cast(BinaryIO, spool)
             stored = copy_and_digest(chunks, file, expected_sha256=expected_sha256, expected_size=expected_size)
-            there = self._info(stored.sha256)
-            if there and there.size == stored.size and datetime.now(UTC) - there.modified < REFRESH_AFTER:
-                return stored
             file.seek(0)
             obstore.put(self._store, _key(stored.sha256), file)
+        self._trust(stored.sha256)
         return stored
 
-    def iterate(
-        self, sha256: str, *, start: int = 0, end: int | None = None, chunk_size: int = CHUNK
-    ) -> Iterator[bytes]:
-        size = self.size(sha256)
-        if size is None:
-            raise missing(sha256)
-        stop = size if end is None else min(end, size)
-        if start >= stop:
-            return iter(())
-        answer = obstore.get(self._store, _key(sha256), options={"range": (start, stop)})
-        return _at_most(answer.stream(min_chunk_size=chunk_size), chunk_size)
-
-    def read(self, sha256: str) -> bytes:
-        return b"".join(self.iterate(sha256))
-
-    def size(self, sha256: str) -> int | None:
-        info = self._info(sha256)
-        return info.size if info else None
-
-    def local_path(self, sha256: str) -> Path | None:
-        check_sha256(sha256)
-        return None
-
-    def download_url(self, sha256: str, *, seconds: int) -> str | None:
-        return obstore.sign(self._store, "GET", _key(sha256), timedelta(seconds=seconds))
-
     def delete(self, sha256: str, *, unless_modified_since: datetime | None = None) -> bool:
-        info = self._info(sha256)
-        if info is None or (unless_modified_since is not None and info.modified >= unless_modified_since):
+        found = self._head(sha256)
+        if found is None or (unless_modified_since is not None and found["last_modified"] >= unless_modified_since):
             return False
         obstore.delete(self._store, _key(sha256))
         return True
@@ -111,12 +83,33 @@ class S3Blobs:
     def delete_leftover(self, name: str) -> None:
         raise NotImplementedError(f"an S3 store lists no leftovers, so there is none named {name!r}")
 
-    def _info(self, sha256: str) -> BlobInfo | None:
+    def _head(self, sha256: str) -> obstore.ObjectMeta | None:
         try:
-            entry = obstore.head(self._store, _key(sha256))
+            return obstore.head(self._store, _key(sha256))
         except FileNotFoundError:
             return None
-        return BlobInfo(sha256, entry["size"], entry["last_modified"])
+
+    def _identity(self, sha256: str) -> Identity | None:
+        found = self._head(sha256)
+        return None if found is None else Identity(found["size"], (found["e_tag"], found["last_modified"]))
+
+    def _pieces(self, sha256: str, start: int, end: int | None, chunk_size: int) -> Generator[bytes]:
+        if start == 0 and end is None:
+            answer = obstore.get(self._store, _key(sha256))
+        else:
+            size = self.size(sha256) or 0
+            stop = size if end is None else min(end, size)
+            if start >= stop:
+                return
+            answer = obstore.get(self._store, _key(sha256), options={"range": (start, stop)})
+        yield from _at_most(answer.stream(min_chunk_size=chunk_size), chunk_size)
+
+    def _place(self, sha256: str) -> Path | None:
+        check_sha256(sha256)
+        return None
+
+    def _address(self, sha256: str, seconds: int) -> str | None:
+        return obstore.sign(self._store, "GET", _key(sha256), timedelta(seconds=seconds))
 
 
 def _key(sha256: str) -> str:

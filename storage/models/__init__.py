@@ -5,7 +5,7 @@ from storage.models.account import AccountRow
 from storage.models.adapter import AdapterRow, AdapterTagRow
 from storage.models.alias import AliasEventRow, AliasRow
 from storage.models.base import BaseNameRow, BaseRow
-from storage.models.blob import BlobRow, BlobUseRow
+from storage.models.blob import BlobDamageRow, BlobRow, BlobScrubRow, BlobUseRow
 from storage.models.composition import CompositionParentRow, CompositionRow
 from storage.models.file import FileRow
 from storage.models.pull_request import AliasProtectionRow, PullRequestRow, RepoRedirectRow
@@ -18,8 +18,8 @@ from storage.models.upstream import UpstreamFileRow, UpstreamRefRow, UpstreamRev
 
 __all__ = [
     "AccessRequestRow", "AccountRow", "AdapterRow", "AdapterTagRow", "AliasEventRow", "AliasProtectionRow", "AliasRow",
-    "BaseNameRow", "BaseRow", "BlobRow", "BlobUseRow", "CompositionParentRow", "CompositionRow", "FileRow",
-    "MembershipRow", "PullRequestRow", "Record", "RefRow", "RepoLikeRow", "RepoRedirectRow", "RepoRow", "RevisionRow",
-    "RevisionTagRow", "SearchRow", "ServerKeyRow", "TokenRow", "TrialRow", "UpstreamFileRow",
-    "UpstreamRefRow", "UpstreamRevisionRow", "VersionTombstoneRow",
+    "BaseNameRow", "BaseRow", "BlobDamageRow", "BlobRow", "BlobScrubRow", "BlobUseRow", "CompositionParentRow",
+    "CompositionRow", "FileRow", "MembershipRow", "PullRequestRow", "Record", "RefRow", "RepoLikeRow",
+    "RepoRedirectRow", "RepoRow", "RevisionRow", "RevisionTagRow", "SearchRow", "ServerKeyRow", "TokenRow", "TrialRow",
+    "UpstreamFileRow", "UpstreamRefRow", "UpstreamRevisionRow", "VersionTombstoneRow",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Bytes by their sha256, and which accounts brought them. The bytes themselves are in `storage.blobs`."""
+"""Bytes by their sha256, which accounts brought them, and what was found damaged. The bytes are in `storage.blobs`."""
 
 from __future__ import annotations
 
@@ -34,3 +34,24 @@ class BlobUseRow(Record):
         primary_key=True,
         comment="knowing a digest gives no right to its bytes: this account uploaded them",
     )
+
+
+class BlobDamageRow(Record):
+    __tablename__ = "blob_damage"
+    __table_args__ = (CheckConstraint("reason <> ''", name="has_reason"),)
+
+    sha256: Mapped[str] = mapped_column(String(64), ForeignKey("blob.sha256", ondelete="CASCADE"), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(200))
+    found_at: Mapped[datetime]
+    healed_at: Mapped[datetime | None] = mapped_column(
+        comment="NULL: its bytes are asked for again; else some may have gone out wrong, so no download is resumed"
+    )
+
+
+class BlobScrubRow(Record):
+    __tablename__ = "blob_scrub"
+    __table_args__ = (CheckConstraint("id = 1", name="only_one"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[str] = mapped_column(String(64), comment="the sha256 that was begun last; empty: a round is over")
+    round_began_at: Mapped[datetime]

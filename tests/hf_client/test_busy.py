@@ -15,6 +15,7 @@ from huggingface_hub.utils import _http
 from sqlalchemy.exc import OperationalError
 
 from hub.home import Home
+from storage import accounts
 
 
 @pytest.fixture
@@ -97,3 +98,17 @@ def test_when_the_database_is_gone_clients_use_what_they_have_and_try_again(
         assert waited == []
         assert Path(ann.api.hf_hub_download(repo, "b.txt")).read_bytes() == b"b.txt"
         assert waited == [6.0]
+
+
+def test_who_waits_too_long_for_a_turn_to_write_is_told_when_to_come_back(
+    live: Any, ann: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = {"headers": {"authorization": f"Bearer {ann.token}"}, "json": {"name": "late", "type": "model"}}
+    with monkeypatch.context() as hurried, live.home.write() as session:
+        accounts.ensure(session, f"{ann.name}-writes")
+        hurried.setattr("storage.database.BUSY_TIMEOUT_MS", 10)
+        refused = httpx2.post(f"{ann.url}/api/repos/create", **sent)
+        assert httpx2.get(f"{ann.url}/api/models?author={ann.name}").json() == []  # readers need no turn
+    assert refused.status_code == 503 and refused.headers["retry-after"] == "5"
+    assert refused.json()["error"] == "Others have been writing to the database for 0 s. Try again."
+    assert httpx2.post(f"{ann.url}/api/repos/create", **sent).status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,24 @@ def test_uploads_and_downloads_with_blobs_in_s3(
         assert part.content == (adapter / "adapter_model.safetensors").read_bytes()[:8]
     else:
         assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("redirected", [True, False])
+def test_damage_in_s3_is_refused_and_the_same_upload_heals_it(redirected: bool, bucket: str, serve_with: Any) -> None:
+    live = serve_with(blobs_url=f"s3://{bucket}/blobs", redirect_downloads=redirected)
+    user, content = live.user(), uuid.uuid4().hex.encode() * 40_000
+    repo = f"{user.name}/s3"
+    user.api.create_repo(repo)
+    sha256 = hashlib.sha256(content).hexdigest()
+    user.api.upload_file(path_or_fileobj=content, path_in_repo="a.bin.txt", repo_id=repo)
+    key, store = f"blobs/{sha256[:2]}/{sha256}", S3Store(bucket, client_options={"allow_http": True})
+    for wrong in (content[:-1] + b"?", content[:-1]):
+        obstore.put(store, key, wrong)
+        answer = httpx2.get(f"{live.url}/{repo}/resolve/main/a.bin.txt", headers={"range": "bytes=0-9"})
+        assert answer.status_code == 500 and sha256 in answer.headers["x-error-message"]
+        user.api.upload_file(path_or_fileobj=content, path_in_repo="a.bin.txt", repo_id=repo)
+        answer = httpx2.get(f"{live.url}/{repo}/resolve/main/a.bin.txt", follow_redirects=True)
+        assert answer.content == content
 
 
 def test_nginx_is_told_which_blob_to_send(serve_with: Any) -> None:

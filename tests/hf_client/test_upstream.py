@@ -246,6 +246,52 @@ def test_other_bytes_than_the_listed_ones_are_not_kept_and_nobody_gets_them_for_
     assert fetch(live).content == CONTENT
 
 
+class TestDamagedCache:
+    """What is kept of the upstream, changed or lost on our disk."""
+
+    def spoil(self, live: Any, content: bytes) -> Path:
+        sha256 = hashlib.sha256(content).hexdigest()
+        path: Path = live.home.directory / "blobs" / sha256[:2] / sha256
+        with path.open("r+b") as file:
+            file.write(bytes([content[0] ^ 1]))
+        return path
+
+    def test_a_small_file_is_fetched_again_at_once(self, fake: Fake, serve_with: Any) -> None:
+        live = serve_with(**fake.settings)
+        assert fetch(live).content == CONTENT
+        path = self.spoil(live, CONTENT)
+        assert fetch(live).content == CONTENT and path.read_bytes() == CONTENT
+        path.unlink()
+        assert fetch(live, range="bytes=1-3").content == CONTENT  # from the beginning: it was wrong once
+        assert path.read_bytes() == CONTENT
+
+    def test_a_large_file_breaks_off_and_the_client_that_goes_on_gets_it_right(
+        self, fake: Fake, serve_with: Any, tmp_path: Path
+    ) -> None:
+        fake.body = bytes(range(256)) * 12_000  # three pieces
+        sha256 = hashlib.sha256(fake.body).hexdigest()
+        entry = {"rfilename": "a.txt", "size": len(fake.body), "blobId": GIT, "lfs": {"sha256": sha256}}
+        fake.info |= {"siblings": [entry]}
+        live = serve_with(**fake.settings)
+        assert fetch(live).content == fake.body
+        path = self.spoil(live, fake.body)
+        api = HfApi(endpoint=live.url, token=False)
+        assert Path(api.hf_hub_download("org/base", "a.txt", local_dir=tmp_path)).read_bytes() == fake.body
+        assert path.read_bytes() == fake.body
+
+    def test_db_check_repairs_it_from_the_upstream(self, fake: Fake, serve_with: Any) -> None:
+        live = serve_with(**fake.settings)
+        assert fetch(live).content == CONTENT
+        path = self.spoil(live, CONTENT)
+        here = Settings(home=live.home.directory, database_url="", blobs_url="", **fake.settings)
+        assert len(database.check(here, deep=True).problems) == 1
+        fake.body = CONTENT[:-1] + b"?"
+        assert database.check(here, repair=True).repaired == ()
+        fake.body = CONTENT
+        report = database.check(here, repair=True)
+        assert report.repaired == (path.name,) and report.problems == () and path.read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize(
     "target", ["http://169.254.169.254/latest/meta-data", "http://127.0.0.1:1/x", "file:///etc/passwd"]
 )

@@ -2,6 +2,8 @@
 
 Reads one JSON job a line on stdin, answers with the exit statuses of its processes on stdout. A job: `home`, `folder`,
 `addresses` (one process for each), and for a kill either `delay` (seconds) or `step` and `when` ("before", "after").
+Or `home` and `commands`, each a list of words of the command line; these run one after the other, and what they say
+goes to stderr.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from sqlalchemy.engine.default import DefaultDialect
 import compose.peft_files  # noqa: F401, loaded once, before the forks
 from hub.actions.publish import publish
 from hub.address import parse_address
+from hub.cli.commands import app_for
+from hub.cli.main import run
 from hub.home import open_home
 from hub.settings import Settings
 from storage import adapters, blob_records, refs, repos, revisions, versions
@@ -79,9 +83,43 @@ def start(job: dict[str, Any], address: str) -> int:
         os._exit(1)
 
 
+@functools.cache
+def load_commands() -> None:
+    """What commands load while they run, once, before the forks."""
+    import alembic.autogenerate
+    import transformers
+
+    app_for()
+    assert alembic.autogenerate and transformers.T5ForConditionalGeneration
+
+
+def command(home: str, words: list[str]) -> int:
+    """The exit code of `mixhub WORDS` in a process of its own."""
+    load_commands()
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code: object = 1
+    try:
+        os.dup2(2, 1)
+        os.environ["MIXHUB_HOME"] = home
+        sys.argv = ["mixhub", *words]
+        run()
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    os._exit(code if isinstance(code, int) else 1)
+
+
 def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
+        if "commands" in job:
+            print(json.dumps([command(job["home"], words) for words in job["commands"]]), flush=True)
+            continue
         pids = [start(job, address) for address in job["addresses"]]
         if "delay" in job:
             time.sleep(job["delay"])

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from storage import accounts, blob_records, open_database, repos, revisions, write
+from storage import accounts, blob_records, damage, open_database, repos, revisions, write
 from storage.blobs import BlobStore, LocalBlobs, StoredBlob, open_blobs
 from storage.check import Problem, check
+from storage.errors import DamagedBlob
 from storage.revisions import File
 
 
@@ -47,12 +48,30 @@ class TestCheck:
         assert check(engine, blobs) == []  # the size is right: only a deep look shows it
         (changed,) = check(engine, blobs, deep=True)
         assert (changed.severity, changed.subject) == ("problem", f"blob {stored.sha256}")
+        assert "a.bin of local/a@" in changed.message  # where it hurts
         path.write_bytes(b"con")
         (short,) = check(engine, blobs)
         assert "3 bytes" in short.message
         path.unlink()
         (missing,) = check(engine, blobs)
         assert "missing" in missing.message
+
+    def test_what_was_marked_stays_a_problem_until_a_deep_look_finds_it_sound(
+        self, engine: Engine, blobs: BlobStore, stored: StoredBlob
+    ) -> None:
+        damage.report(engine, DamagedBlob(stored.sha256, "its bytes have another sha256"))
+        (marked,) = check(engine, blobs)
+        assert marked.severity == "problem" and "another sha256" in marked.message
+        assert check(engine, blobs, deep=True) == []
+        assert check(engine, blobs) == []
+
+    def test_damage_of_what_nobody_needs_is_a_note(self, engine: Engine, blobs: BlobStore) -> None:
+        loose = blobs.put_stream([b"loose"])
+        with write(engine) as session:
+            blob_records.record(session, accounts.ensure(session), [loose])
+        path_of(blobs, loose).write_bytes(b"LOOSE")
+        (found,) = check(engine, blobs, deep=True)
+        assert (found.severity, found.subject) == ("note", f"blob {loose.sha256}")
 
     def test_leftovers_and_unknown_blobs_are_notes(
         self, engine: Engine, blobs: BlobStore, stored: StoredBlob, tmp_path: Path

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
-from typing import cast
 
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from storage import accounts, open_database, read, write
-from storage.database import _enter_wal
 from storage.errors import StorageError
 
 
@@ -52,7 +49,7 @@ def test_sqlite_runs_with_the_settings_that_lose_no_updates(tmp_path: Path) -> N
             for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
         }
     engine.dispose()
-    assert found == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 30_000, "foreign_keys": 1}
+    assert found == {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 30_000, "foreign_keys": 1}
 
 
 @pytest.mark.parametrize("url", ["mysql://user:secret@host/x", "oracle://host/x", "not a url user:secret"])
@@ -68,26 +65,3 @@ def test_postgresql_urls_need_no_driver_name() -> None:
         engine = open_database(f"{scheme}://user@host/name")
         assert engine.dialect.driver == "psycopg"
         engine.dispose()
-
-
-class Shaky:
-    """A connection whose first executions fail."""
-
-    def __init__(self, *failures: str) -> None:
-        self.failures, self.executed = list(failures), 0
-
-    def execute(self, _statement: str) -> None:
-        self.executed += 1
-        if self.failures:
-            raise sqlite3.OperationalError(self.failures.pop(0))
-
-
-def test_wal_is_entered_again_after_an_error_that_passes_and_not_after_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    passing = Shaky("disk I/O error", "database is locked", "disk I/O error")
-    _enter_wal(cast(sqlite3.Connection, passing))
-    assert passing.executed == 4
-    with pytest.raises(sqlite3.OperationalError, match="malformed"):
-        _enter_wal(cast(sqlite3.Connection, Shaky("database disk image is malformed")))
-    monkeypatch.setattr("storage.database.IO_ERROR_SECONDS", 0.05)
-    with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
-        _enter_wal(cast(sqlite3.Connection, Shaky(*["disk I/O error"] * 1000)))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from storage.blobs import BlobStore, open_blobs, pointer_sha1, pointer_text, sweep
-from storage.errors import CorruptBlob, InvalidName, NotFound, StorageError
+from storage.errors import CorruptBlob, DamagedBlob, InvalidName, StorageError
 
 LARGE = os.urandom(3 * (1 << 20) + 17)
 
@@ -70,10 +70,11 @@ class TestBlobStore:
 
     def test_a_missing_blob_is_said_to_be_missing_before_the_first_piece(self, store: BlobStore) -> None:
         digest = "0" * 64
-        with pytest.raises(NotFound, match=digest):
-            store.iterate(digest)
+        for read in (store.iterate, store.read, store.verify):
+            with pytest.raises(DamagedBlob, match=f"{digest} is damaged: its bytes are missing"):
+                read(digest)
         assert store.size(digest) is None
-        assert store.local_path(digest) is None
+        assert store.has(digest, 0) is False
         assert store.delete(digest) is False
 
     @pytest.mark.parametrize("name", ["../../etc/passwd", "", "0" * 63, "A" * 64, "0" * 64 + "\n"])
