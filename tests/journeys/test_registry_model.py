@@ -25,7 +25,7 @@ from tests.journeys.registry.machine import (
 )
 from tests.journeys.registry.verbs import BACKUPS, Op
 
-RUNS, STEPS = 8, 14
+RUNS, STEPS = 6, 14
 CREATE: Op = {"verb": "create", "repo": "admin/a", "visibility": "public"}
 COMMIT: Op = {
     "verb": "commit", "repo": "admin/a", "branch": "main", "puts": {"a.txt": "one"}, "claims": {}, "copies": {},
@@ -90,7 +90,7 @@ def test_a_copy_of_a_repo_that_dies_at_any_step_is_whole_or_not_there(registry: 
     """It was two transactions: between them an empty repo had the name."""
     registry.do(CREATE)
     registry.do(COMMIT)
-    for events in range(0, 60, 3):
+    for events in range(0, 60, 5):
         registry.do({"verb": "duplicate", "repo": "admin/a", "to": "team/a"}, events)
         if "team/a" in registry.state["repos"]:
             break
