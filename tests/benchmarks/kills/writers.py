@@ -147,10 +147,12 @@ class HttpWriter:
         self._ledger.acknowledged("delete", gone)
 
     def _note(self, refusal: Refused) -> None:
-        """Bytes that a sweep of all ages took before their commit came are asked for again; all else is a problem."""
-        swept = refusal.status in (400, 404) and any(word in str(refusal) for word in ("not uploaded", "is not stored"))
+        """Bytes that a sweep of all ages took before their commit came are asked for again, or said to be missing; all
+        else is a problem."""
+        said = str(refusal)
+        swept = next((words for words in ("not uploaded", "is not stored", "bytes are missing") if words in said), "")
         if swept and self._ledger.sweeps:
-            self._seen.refused["upload swept before its commit"] += 1
+            self._seen.refused[f"{refusal.status}, swept before its commit ({swept})"] += 1
         else:
             self._seen.problems.append(f"refused: {refusal}")
 
