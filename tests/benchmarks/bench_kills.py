@@ -105,6 +105,7 @@ class Trial:
         self._ledger, self._seen, self._found = Ledger(), Seen(), Found()
         self._arm = scratch / "arm"
         self._read_up_to = 0
+        self._told: set[str] = set()
 
     def run(self) -> dict[str, Any]:
         about, began, done = machine(), time.monotonic(), 0
@@ -213,7 +214,9 @@ class Trial:
         with opened_database(self._settings) as engine, read(engine) as session:
             found = held(session)
         self._found.problems += [f"{after}: {problem}" for problem in (*problems, *halves(self._ledger, found))]
-        self._found.lost += [f"{after}: {sentence}" for sentence in lost(must, self._ledger, found)]
+        new = set(lost(must, self._ledger, found)) - self._told  # what is lost is so after the next kill too
+        self._told |= new
+        self._found.lost += [f"{after}: {sentence}" for sentence in sorted(new)]
         self._found.checks += 1
 
     def _read_over_http(self, *, everything: bool) -> None:
