@@ -23,6 +23,9 @@ endif
 ifeq ($(shell command -v nvidia-smi 2>/dev/null),)
 LEFT_OUT += gpu
 endif
+ifneq ($(shell d=$$(mktemp -d); mount -t tmpfs -o size=64k mixhub $$d 2>/dev/null && umount $$d && echo yes; rmdir $$d),yes)
+LEFT_OUT += mount
+endif
 join_and = $(if $(word 2,$(1)),not $(firstword $(1)) and $(call join_and,$(wordlist 2,9,$(1))),$(if $(1),not $(1)))
 
 # Test processes; a file's tests stay in one of them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from anyio import CapacityLimiter
@@ -11,10 +11,11 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from hub import api, hf, http_errors, leftovers
+from hub.actions.accounts import UPLOADS_KEY
 from hub.actions.backfill import backfill
 from hub.api.openapi_examples import add_examples
+from hub.home import Home, opened_database, set_up
 from hub.home import home_of as home_over
-from hub.home import opened_database, set_up
 from hub.mirror import Mirror
 from hub.rate_limit import RateLimit
 from hub.raw_path import RawPath
@@ -22,7 +23,8 @@ from hub.scrub import Scrub
 from hub.server import Server, trusted_proxies
 from hub.settings import Settings
 from storage import server_keys
-from storage.errors import DatabaseLost
+from storage.cannot_store import told
+from storage.errors import CannotStore, DatabaseLost
 
 UPLOAD_THREADS = 64
 
@@ -38,6 +40,13 @@ class _App(FastAPI):
         return document
 
 
+@told
+def _catch_up(home: Home, settings: Settings) -> None:
+    """What a release before this one did not note, and what interrupted work left. Can wait for a disk with room."""
+    leftovers.sweep(home.directory, older_than=leftovers.seconds_in_use(settings))
+    backfill(home)
+
+
 def create_app(settings: Settings, *, on_lost: Callable[[DatabaseLost], None] | None = None) -> ASGIApp:
     """The app; the home of `settings` is opened, and its schema upgraded, when it starts.
 
@@ -49,10 +58,10 @@ def create_app(settings: Settings, *, on_lost: Callable[[DatabaseLost], None] | 
         with opened_database(settings, on_lost=on_lost) as engine:
             home = home_over(settings, engine)
             set_up(home)
-            backfill(home)
+            with suppress(CannotStore):
+                _catch_up(home, settings)
             with home.write() as session:
-                key = server_keys.key(session, "uploads")
-            leftovers.sweep(home.directory, older_than=leftovers.seconds_in_use(settings))
+                key = server_keys.key(session, UPLOADS_KEY)
             mirror = Mirror(settings, home, leftovers.scratch_of(home.directory)) if settings.upstream else None
             scrub = Scrub(home, rate=settings.scrub_bytes_per_second) if settings.scrub_bytes_per_second > 0 else None
             if scrub is not None:

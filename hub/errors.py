@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class HubError(Exception):
     """Root of the hub's errors. `remedy` is the next command to try, shown on a line of its own."""
@@ -97,6 +99,14 @@ class UpstreamFailed(HubError):
     def __init__(self, message: str, *, remedy: str = "", silent: bool = False) -> None:
         super().__init__(message, remedy=remedy)
         self.silent = silent
+
+
+class BackupFailed(HubError):
+    """Something that a home needs could not be copied or restored; `damaged` says which blobs, and why."""
+
+    def __init__(self, message: str, *, damaged: Mapping[str, str], remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.damaged = damaged
 
 
 class PushFailed(HubError):

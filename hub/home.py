@@ -11,9 +11,11 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 import migrations
+from hub import half_home
 from hub.settings import Settings
 from storage import accounts, damage
 from storage.blobs import BlobStore, open_blobs
+from storage.cannot_store import told
 from storage.database import open_database, read, write
 from storage.errors import DatabaseLost, SchemaOutdated
 
@@ -57,7 +59,7 @@ def home_of(settings: Settings, engine: Engine) -> Home:
 
 
 def set_up(home: Home) -> None:
-    """Tables and the local account; safe when several processes do it at once."""
+    """Tables and the local account; safe when several processes do it at once. Writes only what is missing."""
     migrations.upgrade(home.engine)
     with home.write() as session:
         accounts.ensure(session)
@@ -69,9 +71,15 @@ def opened_database(settings: Settings, *, on_lost: Callable[[DatabaseLost], Non
 
     `on_lost` is called once where others replaced or deleted its files.
     """
-    settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(settings.directory)
+    half_home.refuse(settings.directory)
     engine = open_database(settings.database, on_lost=on_lost)
     try:
         yield engine
     finally:
         engine.dispose()
+
+
+@told
+def _make(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from compose.errors import ComposeError
 from hub import errors as hub_errors
 from hub.errors import HubError
 from storage import errors as storage_errors
+from storage.cannot_store import meaning_of
 from storage.errors import StorageError
 
 _log = logging.getLogger("mixhub")
@@ -51,6 +52,8 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (storage_errors.InvalidName, 400, ""),
     (storage_errors.CorruptBlob, 400, ""),
     (storage_errors.DatabaseLost, 503, ""),
+    # clients show these words at once, and do not try again
+    (storage_errors.CannotStore, 507, ""),
     (StorageError, 500, ""),
 )
 
@@ -65,6 +68,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(failure, _unavailable)
     for value in (DataError, OverflowError, UnicodeEncodeError):
         app.add_exception_handler(value, _impossible_value)
+    app.add_exception_handler(OSError, _machine_failed)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -94,7 +98,9 @@ async def _domain_error(_request: Request, error: Exception) -> JSONResponse:
     status, code = next((status, code) for kind, status, code in STATUS if isinstance(error, kind))
     if getattr(error, "anonymous", False):
         status = 401
-    if status >= 500:
+    if status == 507:
+        _log.error("request refused: %s", getattr(error, "message", error))
+    elif status >= 500:
         _log.error("request failed", exc_info=error)
     message, remedy = getattr(error, "message", str(error)), getattr(error, "remedy", "")
     words = f"{message} ({remedy})" if remedy else message
@@ -130,6 +136,12 @@ async def _impossible_value(_request: Request, error: Exception) -> JSONResponse
     """NUL in a text (PostgreSQL), a number beyond 64 bits, half a surrogate pair: no row could hold it."""
     _log.info("refused a value: %s", error)
     return response(400, "The request has a text or number that cannot be stored or looked up.")
+
+
+async def _machine_failed(request: Request, error: Exception) -> JSONResponse:
+    """A disk that takes no more, wherever bytes are on their way; its own words would name a path."""
+    meant = meaning_of(error)
+    return await (_unexpected(request, error) if meant is None else _domain_error(request, meant))
 
 
 async def _unexpected(_request: Request, error: Exception) -> JSONResponse:

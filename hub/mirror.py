@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from hub.settings import Settings
 from hub.upstream import NotUpstream, Upstream
 from storage import damage, names, upstream
 from storage.clock import utc_now
-from storage.errors import InvalidName
+from storage.errors import CannotStore, InvalidName
 from storage.revisions import File
 from storage.upstream import UpstreamRevision
 
@@ -93,7 +93,7 @@ class Mirror:
         if found is not None and exact and found.commit_id != name:
             raise UpstreamFailed(f"asked for the commit {name} of {full_name}, the upstream answers {found.commit_id}")
         if found is not None:
-            with self._home.write() as session:
+            with suppress(CannotStore), self._home.write() as session:
                 upstream.record(session, found, name=None if exact else name)
         return found
 

@@ -26,7 +26,7 @@ _REMEDY = "Run `mixhub db upgrade`."
 
 def current(engine: Engine) -> str | None:
     """The migration that the database is at; None: an empty database."""
-    with engine.connect() as connection:
+    with engine.execution_options(readonly=True).connect() as connection:
         return _current(connection)
 
 

@@ -37,6 +37,8 @@ def ensure(
 ) -> Account:  # fmt: skip
     """The account of this name, made if it does not exist. An existing account keeps its kind and owner."""
     names.check_name(name, what="account")
+    if (there := session.scalar(_rows().where(AccountRow.name_key == names.key(name)))) is not None:
+        return _account(there)  # nothing is written, so that a home on a full disk opens
     row = {
         "name": name, "name_key": names.key(name), "kind": kind, "owner_id": owner.id if owner else None,
         "created_at": now or utc_now(),

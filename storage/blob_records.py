@@ -105,3 +105,10 @@ def sweep_unused(
         session.execute(delete(BlobRow).where(~in_use, ~cached, BlobRow.created_at < time - older_than))
         keep = set(session.scalars(select(BlobRow.sha256)))
     return sweep(blobs, keep=keep, now=time, older_than=older_than)
+
+
+def every(session: Session) -> list[tuple[StoredBlob, bool]]:
+    """All recorded blobs by their digest, each with whether a revision holds it."""
+    held = exists().where(FileRow.sha256 == BlobRow.sha256)
+    query = select(BlobRow.sha256, BlobRow.size, BlobRow.git_sha1, held).order_by(BlobRow.sha256)
+    return [(StoredBlob(sha256, size, sha1), bool(needed)) for sha256, size, sha1, needed in session.execute(query)]

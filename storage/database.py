@@ -21,7 +21,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
+from storage import cannot_store, sqlite_connect
 from storage.database_file import LOST, join
 from storage.errors import DatabaseBusy, DatabaseLost, StorageError
 from storage.sqlite_connection import SqliteConnection
@@ -39,11 +41,15 @@ def open_database(url: str, *, on_lost: Callable[[DatabaseLost], None] | None = 
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed, pool_pre_ping=True, **POOL)
+        engine = create_engine(parsed, pool_pre_ping=True, **POOL)
+        cannot_store.tell_of(engine)
+        return engine
     engine = create_engine(parsed, connect_args={"factory": SqliteConnection}, **_pool(parsed))
+    event.listen(engine, "handle_error", _failed_sqlite)
+    cannot_store.tell_of(engine)
+    sqlite_connect.open_anyhow(engine)
     event.listen(engine, "connect", functools.partial(_connected, on_lost))
     event.listen(engine, "begin", _begin_sqlite)
-    event.listen(engine, "handle_error", _failed_sqlite)
     return engine
 
 
@@ -88,9 +94,12 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _connected(on_lost: Callable[[DatabaseLost], None] | None, connection: SqliteConnection, _record: Any) -> None:
+def _connected(
+    on_lost: Callable[[DatabaseLost], None] | None, connection: SqliteConnection, entry: ConnectionPoolEntry
+) -> None:
+    """One for a single transaction shares the file with nobody: there is nothing to watch and no turn to take."""
     path = str(connection.execute("PRAGMA database_list").fetchone()[2])
-    if path:
+    if path and not sqlite_connect.is_for_one_transaction(entry):
         connection.file = join(path, connection, _prepare_sqlite, on_lost)
     else:
         _prepare_sqlite(connection)

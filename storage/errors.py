@@ -86,6 +86,14 @@ class DamagedBlob(StorageError):
             raise cls(error.sha256, error.reason, path=path) from error
 
 
+class CannotStore(StorageError):
+    """The disk is full, or the home lies on a read-only mount. What was stored before is as it was."""
+
+
+class BadBackup(StorageError):
+    """A folder that is no finished backup, or what could not be backed up or restored."""
+
+
 class SchemaOutdated(StorageError, RuntimeError):
     """The database is at another schema than this program, or differs from the models."""
 

@@ -256,6 +256,42 @@ def contents(home_folder: Path) -> Callable[[], dict[str, object]]:
     return look
 
 
+@dataclass(frozen=True)
+class SmallDisk:
+    """A file system of its own, of 8 MB, for tests that fill it or mount it read-only."""
+
+    path: Path
+
+    def fill(self) -> None:
+        """To the last byte."""
+        with (self.path / "filler").open("ab", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(4096))
+
+    def leave(self, size: int) -> None:
+        """Fill it but for so many bytes."""
+        self.fill()
+        with (self.path / "filler").open("r+b") as file:
+            file.truncate((self.path / "filler").stat().st_size - size)
+
+    def free(self) -> None:
+        (self.path / "filler").unlink()
+
+    def mount(self, how: str) -> None:
+        """ "ro" or "rw"."""
+        subprocess.run(["mount", "-o", f"remount,{how}", self.path], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Only with the marker `mount`: makes a tmpfs, which takes root."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "mixhub-test", path], check=True)
+    yield SmallDisk(path)
+    subprocess.run(["umount", "--lazy", path], check=True)
+
+
 @dataclass
 class ServerProcess:
     """`mixhub serve` as a process of its own. `token` is the administrator's, from the first start."""

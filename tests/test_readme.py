@@ -56,7 +56,20 @@ def test_make_knows_every_target_that_the_readme_names() -> None:
 
 def test_every_command_is_documented() -> None:
     """The README shows each journey; `mixhub --help` shows the rest."""
-    for command in ("publish", "pull", "ls", "show", "compose", "search", "export", "promote", "db check", "base add"):
+    for command in (
+        "publish",
+        "pull",
+        "ls",
+        "show",
+        "compose",
+        "search",
+        "export",
+        "promote",
+        "db check",
+        "backup",
+        "restore",
+        "base add",
+    ):
         assert f"mixhub {command}" in README, command
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from hub import token_format
 from hub.errors import UsageError
 from hub.home import Home
-from storage import accounts, members, repos, tokens
+from storage import accounts, members, repos, server_keys, tokens
 from storage.accounts import LOCAL, Account
 from storage.clock import utc_now
 from storage.errors import AlreadyExists, NotFound
@@ -18,6 +18,8 @@ from storage.names import check_name
 from storage.tokens import StoredToken
 
 ADMIN = "admin"
+UPLOADS_KEY = "uploads"
+"""The key that signs addresses and tokens of uploads."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def first_start(home: Home) -> str | None:
     nobody but its owner.
     """
     with home.write() as session:
+        server_keys.key(session, UPLOADS_KEY)
         _close_local(session)
         if any(account.is_admin for account in accounts.every(session)):
             return None

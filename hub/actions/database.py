@@ -78,9 +78,9 @@ def collect_garbage(settings: Settings, *, hours: float, with_upstream: bool = F
     `with_upstream`: also what was fetched from an upstream hub.
     """
     with opened_database(settings) as engine:
+        left = leftovers.sweep(settings.directory, older_than=hours * 3600)  # first: on a full disk it makes room
         if with_upstream:
             with write(engine) as session:
                 upstream.forget(session)
         swept = blob_records.sweep_unused(engine, open_blobs(settings.blobs), older_than=timedelta(hours=hours))
-    left = leftovers.sweep(settings.directory, older_than=hours * 3600)
     return len(swept.blobs) + len(swept.leftovers) + left

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from hub.actions.export import export
 from hub.address import Address
 from hub.home import Home
 from storage import repos
+from storage.errors import CannotStore
 
 
 def write_archive(
@@ -22,6 +24,6 @@ def write_archive(
     export(home, address, into / "files" / name, profile=profile, dtype=dtype, max_rank=max_rank)
     archive = shutil.make_archive(str(into / name), form, root_dir=into / "files")
     shutil.rmtree(into / "files")
-    with home.write() as session:
+    with suppress(CannotStore), home.write() as session:
         repos.count_download(session, repos.find(session, address.namespace, address.repo))
     return Path(archive)

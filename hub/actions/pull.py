@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hub.errors import WouldOverwrite
 from hub.home import Home
 from hub.locate import Pinned, locate
 from storage import repos
+from storage.errors import CannotStore
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def pull(home: Home, address: Address, to: Path | None = None, *, force: bool = 
         target = directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
         write_file(home, file, target)
-    with home.write() as session:
+    with suppress(CannotStore), home.write() as session:
         repos.count_download(session, pinned.repo)
     return Pulled(directory, address, pinned.revision.commit_id, tuple(targets))
 

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "aliases": ("promote", "rollback", "history", "protect"),
         "bases": ("base",),
         "database": ("db",),
+        "backup": ("backup", "restore"),
         "serve": ("serve", "login"),
         "accounts": ("user", "org", "token"),
         "demo": ("demo",),

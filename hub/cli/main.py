@@ -36,6 +36,7 @@ def _run_commands() -> None:
 
     from compose.errors import BadExamples, BadMethod, BadWeights, ComposeError, SearchError
     from hub.errors import HubError, UsageError
+    from storage.cannot_store import meaning_of
     from storage.errors import InvalidName, StorageError
 
     try:
@@ -48,7 +49,8 @@ def _run_commands() -> None:
         sys.exit(FAILED)
     except (OSError, SQLAlchemyError) as error:
         what = "the database failed" if isinstance(error, SQLAlchemyError) else "failed"
-        _report(HubError(f"{what}: {getattr(error, 'orig', None) or error}"))
+        remedy = meant.remedy if (meant := meaning_of(error)) else ""
+        _report(HubError(f"{what}: {getattr(error, 'orig', None) or error}", remedy=remedy))
         sys.exit(FAILED)
 
 

@@ -117,13 +117,15 @@ async def put_part(signed: str, request: Request, server: ServerDep) -> Response
     def work(pieces: Iterator[bytes]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         incoming = folder / f"{claims['number']}.{uuid.uuid4().hex}"
-        with incoming.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
-        if incoming.stat().st_size != claims["size"]:
-            incoming.unlink()
-            raise CorruptBlob(f"A part has {claims['size']} bytes, other than what arrived.")
-        incoming.rename(folder / str(claims["number"]))
+        try:
+            with incoming.open("wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+            if incoming.stat().st_size != claims["size"]:
+                raise CorruptBlob(f"A part has {claims['size']} bytes, other than what arrived.")
+            incoming.rename(folder / str(claims["number"]))
+        finally:
+            incoming.unlink(missing_ok=True)
 
     await with_body(request, server, work, limit=claims["size"])
     return Response(headers={"ETag": f'"{claims["upload"]}-{claims["number"]}"'})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
@@ -18,7 +19,7 @@ from hub.hf.mirrored import resolve as resolve_mirrored
 from hub.hf.send_file import file_headers, send
 from hub.server import CallerDep, Server, ServerDep
 from storage import accounts, damage, repos, revisions
-from storage.errors import DamagedBlob, InvalidName, NotFound
+from storage.errors import CannotStore, DamagedBlob, InvalidName, NotFound
 from storage.names import check_path
 from storage.repos import Repo
 from storage.revisions import File
@@ -113,5 +114,5 @@ def _elsewhere(server: Server, file: File, headers: dict[str, str]) -> Response 
 
 
 def _count(server: Server, repo: Repo) -> None:
-    with server.home.write() as session:
+    with suppress(CannotStore), server.home.write() as session:
         repos.count_download(session, repo)

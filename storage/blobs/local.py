@@ -8,7 +8,6 @@ through a lock file, so that an upload of bytes that exist already cannot lose t
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import secrets
@@ -21,7 +20,7 @@ from typing import BinaryIO
 from storage.blobs.contract import BlobInfo, Leftover, StoredBlob
 from storage.blobs.hashing import check_sha256, copy_and_digest
 from storage.blobs.verified import Identity, OnDamage, VerifiedReads, file_identity
-from storage.errors import StorageError
+from storage.cannot_store import told
 
 
 class LocalBlobs(VerifiedReads):
@@ -44,6 +43,7 @@ class LocalBlobs(VerifiedReads):
                 expected_size=os.fstat(file.fileno()).st_size if expected_size is None else expected_size,
             )
 
+    @told
     def put_stream(
         self,
         chunks: Iterable[bytes] | BinaryIO,
@@ -59,10 +59,6 @@ class LocalBlobs(VerifiedReads):
                 os.fsync(file.fileno())
             self._settle(incoming, stored)
             self._trust(stored.sha256)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageError(f"No space is left for blobs in {self.root}.", remedy="Free some space.") from error
-            raise
         finally:
             incoming.unlink(missing_ok=True)
         return stored

@@ -20,6 +20,7 @@ from obstore.store import S3Store
 from storage.blobs.contract import BlobInfo, Leftover, StoredBlob
 from storage.blobs.hashing import check_sha256, copy_and_digest
 from storage.blobs.verified import Identity, OnDamage, VerifiedReads
+from storage.cannot_store import told
 from storage.errors import StorageError
 
 
@@ -48,6 +49,7 @@ class S3Blobs(VerifiedReads):
         with path.open("rb") as file:
             return self.put_stream(file, expected_sha256=expected_sha256, expected_size=expected_size)
 
+    @told
     def put_stream(
         self,
         chunks: Iterable[bytes] | BinaryIO,
