@@ -31,6 +31,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -213,11 +214,15 @@ class Trial:
         problems = database.check(self._settings, deep=True).problems
         with opened_database(self._settings) as engine, read(engine) as session:
             found = held(session)
-        self._found.problems += [f"{after}: {problem}" for problem in (*problems, *halves(self._ledger, found))]
-        new = set(lost(must, self._ledger, found)) - self._told  # what is lost is so after the next kill too
-        self._told |= new
-        self._found.lost += [f"{after}: {sentence}" for sentence in sorted(new)]
+        self._tell(self._found.problems, after, (*problems, *halves(self._ledger, found)))
+        self._tell(self._found.lost, after, lost(must, self._ledger, found))
         self._found.checks += 1
+
+    def _tell(self, place: list[str], after: str, sentences: Iterable[str]) -> None:
+        """Once: what is wrong is so after the next kill too."""
+        new = set(sentences) - self._told
+        self._told |= new
+        place += [f"{after}: {sentence}" for sentence in sorted(new)]
 
     def _read_over_http(self, *, everything: bool) -> None:
         """Byte for byte, as clients read: what is new since the last time, and some of the older."""
