@@ -31,6 +31,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from typing import Any
 from kills.ledger import Commit, Ledger, Upload, halves, held, lost
 from kills.processes import KILLED, Server, nursery
 from kills.wire import Refused, Wire, sha256
-from kills.writers import CommandWriter, HttpWriter, Seen, sweep_to_kill
+from kills.writers import SWEEP, CommandWriter, HttpWriter, Seen
 
 from hub.actions import database
 from hub.home import opened_database
@@ -105,6 +106,7 @@ class Trial:
         self._ledger, self._seen, self._found = Ledger(), Seen(), Found()
         self._arm = scratch / "arm"
         self._read_up_to = 0
+        self._told: set[str] = set()
 
     def run(self) -> dict[str, Any]:
         about, began, done = machine(), time.monotonic(), 0
@@ -193,14 +195,15 @@ class Trial:
     def _kill_in_gc(self, plan: Plan) -> bool:
         """Whether the sweep was cut off. It and the server are killed together."""
         self._arm.touch()
-        sweep = sweep_to_kill(self._processes, self._ledger, self._deadly(plan))
-        deadline = time.monotonic() + STEP_SECONDS
-        while plan.step and sweep.wait(60) == 0 and time.monotonic() < deadline:  # there was nothing to sweep
-            self._target.write("lfs")
-            sweep = sweep_to_kill(self._processes, self._ledger, self._deadly(plan))
-        if not plan.step:
-            time.sleep(plan.delay)
-        self._processes.kill(sweep)
+        with self._ledger.sweep():
+            sweep = self._processes.start(*SWEEP, deadly=self._deadly(plan))
+            deadline = time.monotonic() + STEP_SECONDS
+            while plan.step and sweep.wait(60) == 0 and time.monotonic() < deadline:  # there was nothing to sweep
+                self._target.write("lfs")
+                sweep = self._processes.start(*SWEEP, deadly=self._deadly(plan))
+            if not plan.step:
+                time.sleep(plan.delay)
+            self._processes.kill(sweep)
         self._server.kill()
         self._arm.unlink()
         return sweep.code == KILLED
@@ -211,9 +214,15 @@ class Trial:
         problems = database.check(self._settings, deep=True).problems
         with opened_database(self._settings) as engine, read(engine) as session:
             found = held(session)
-        self._found.problems += [f"{after}: {problem}" for problem in (*problems, *halves(self._ledger, found))]
-        self._found.lost += [f"{after}: {sentence}" for sentence in lost(must, self._ledger, found)]
+        self._tell(self._found.problems, after, (*problems, *halves(self._ledger, found)))
+        self._tell(self._found.lost, after, lost(must, self._ledger, found))
         self._found.checks += 1
+
+    def _tell(self, place: list[str], after: str, sentences: Iterable[str]) -> None:
+        """Once: what is wrong is so after the next kill too."""
+        new = set(sentences) - self._told
+        self._told |= new
+        place += [f"{after}: {sentence}" for sentence in sorted(new)]
 
     def _read_over_http(self, *, everything: bool) -> None:
         """Byte for byte, as clients read: what is new since the last time, and some of the older."""

@@ -32,7 +32,7 @@ from tests.journeys.registry.machine import (
     crashing_processes,
     make_home,
 )
-from tests.journeys.registry.verbs import Op
+from tests.journeys.registry.verbs import BACKUPS, Op
 
 NOTHING: Op = {"claims": {}, "copies": {}, "deletes": []}
 
@@ -83,6 +83,12 @@ def die_everywhere(template: Path, scratch: Path, adapter: tuple[Path, Any], cra
             if registry.deaths == before:
                 break
             died[op["verb"]] += 1
+    for verb, work in (("backup", registry.back_up), ("restore", registry.restore)) if BACKUPS else ():
+        before = -1
+        while before != registry.deaths:
+            before = registry.deaths
+            work(died[verb])
+            died[verb] += registry.deaths - before
     registry.close()
     return died
 

@@ -23,9 +23,9 @@ from tests.journeys.registry.machine import (
     crashing_processes,
     make_home,
 )
-from tests.journeys.registry.verbs import Op
+from tests.journeys.registry.verbs import BACKUPS, Op
 
-RUNS, STEPS = 8, 14
+RUNS, STEPS = 6, 14
 CREATE: Op = {"verb": "create", "repo": "admin/a", "visibility": "public"}
 COMMIT: Op = {
     "verb": "commit", "repo": "admin/a", "branch": "main", "puts": {"a.txt": "one"}, "claims": {}, "copies": {},
@@ -90,8 +90,21 @@ def test_a_copy_of_a_repo_that_dies_at_any_step_is_whole_or_not_there(registry: 
     """It was two transactions: between them an empty repo had the name."""
     registry.do(CREATE)
     registry.do(COMMIT)
-    for events in range(40):
+    for events in range(0, 60, 5):
         registry.do({"verb": "duplicate", "repo": "admin/a", "to": "team/a"}, events)
         if "team/a" in registry.state["repos"]:
             break
     assert events > 5 and "team/a" in registry.state["repos"]
+
+
+@pytest.mark.skipif(not BACKUPS, reason="there is no mixhub backup yet")
+def test_what_was_backed_up_is_what_is_restored_whatever_died_on_the_way(registry: Registry) -> None:
+    registry.do(CREATE)
+    registry.do(COMMIT)
+    for events in (1, 4, 7, None):
+        registry.back_up(events)
+    registry.do({"verb": "delete repo", "repo": "admin/a", "force": False})
+    for events in (1, 4, 7, None):
+        registry.restore(events)
+    assert "admin/a" in registry.state["repos"]
+    assert registry.deaths > 2

@@ -57,12 +57,13 @@ class Gone:
 
 @dataclass(frozen=True)
 class Upload:
-    """Bytes that no commit holds yet; `sweeps` had begun when they were sent: a later one may take them."""
+    """Bytes that no commit holds yet. `sweeps` had begun, and ended, when they were sent; a later one may take them, so
+    may one that was running: then it is None."""
 
     repo: str
     sha256: str
     size: int
-    sweeps: int
+    sweeps: int | None
 
 
 @dataclass
@@ -82,6 +83,9 @@ class Ledger:
     deleting: set[Gone] = field(default_factory=set)
     """What somebody began to delete: it may be there or not."""
     sweeps: int = 0
+    """Sweeps of all ages that have begun."""
+    sweeping: int = 0
+    """Sweeps that are running."""
     counted: Counter[str] = field(default_factory=Counter)
     """Acknowledged writes by kind."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -100,6 +104,23 @@ class Ledger:
                 str: self.users,
             }  # fmt: skip
             place[type(entry)].append(entry)
+
+    @contextmanager
+    def sweep(self) -> Iterator[None]:
+        """A sweep runs meanwhile."""
+        with self._lock:
+            self.sweeps += 1
+            self.sweeping += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.sweeping -= 1
+
+    def sweeps_before(self) -> int | None:
+        """For an upload that is sent now."""
+        with self._lock:
+            return None if self.sweeping else self.sweeps
 
     def will_delete(self, gone: Gone) -> None:
         with self._lock:

@@ -24,6 +24,7 @@ COMMITS_PER_REPO = 12
 KINDS = ("commit", "lfs", "xet", "promote", "delete")
 WEIGHTS = (4, 2, 2, 3, 2)
 COMMAND_SECONDS = 90
+SWEEP = ("db", "gc", "--older-than", "0")
 
 
 @dataclass
@@ -90,7 +91,7 @@ class HttpWriter:
         self._number += 1
         folder = f"{self.name}-{self._number}"
         count = self._random.randint(1, 3)
-        inside = {f"{folder}/{i}.txt": self._random.randbytes(self._random.randint(1, 20_000)) for i in range(count)}
+        inside = {f"{folder}/{i}.txt": self._bytes(20_000) for i in range(count)}
         outside = {f"{folder}/large.gguf": large} if large else {}
         files = {path: sha256(content) for path, content in {**inside, **outside}.items()}
         with self._ledger.open():
@@ -107,12 +108,16 @@ class HttpWriter:
         self._upload("xet", self._wire.upload_xet)
 
     def _upload(self, kind: str, send: Callable[[str, bytes], None]) -> None:
-        content = self._random.randbytes(self._random.randint(1_000, 400_000))
-        sweeps = self._ledger.sweeps
+        content = self._bytes(400_000)
+        sweeps = self._ledger.sweeps_before()
         send(self._repo, content)
         self._ledger.acknowledged(f"{kind} upload", Upload(self._repo, sha256(content), len(content), sweeps))
         if self._random.random() < 0.8:  # the others are what a sweep takes
             self._commit(content)
+
+    def _bytes(self, most: int) -> bytes:
+        """Nothing that could be taken for a pickle."""
+        return b"bytes " + self._random.randbytes(self._random.randint(1, most))
 
     def _promote(self) -> None:
         commit_id = self._random.choice(self._commits) if self._commits else self._commit()
@@ -142,10 +147,12 @@ class HttpWriter:
         self._ledger.acknowledged("delete", gone)
 
     def _note(self, refusal: Refused) -> None:
-        """Bytes that a sweep of all ages took before their commit came are asked for again; all else is a problem."""
-        swept = refusal.status in (400, 404) and any(word in str(refusal) for word in ("not uploaded", "is not stored"))
+        """Bytes that a sweep of all ages took before their commit came are asked for again, or said to be missing; all
+        else is a problem."""
+        said = str(refusal)
+        swept = next((words for words in ("not uploaded", "is not stored", "bytes are missing") if words in said), "")
         if swept and self._ledger.sweeps:
-            self._seen.refused["upload swept before its commit"] += 1
+            self._seen.refused[f"{refusal.status}, swept before its commit ({swept})"] += 1
         else:
             self._seen.problems.append(f"refused: {refusal}")
 
@@ -225,16 +232,8 @@ class CommandWriter:
             self._ledger.acknowledged("promote", Move(repo, "prod", move["seq"], move["commit_id"]))
 
     def _sweep(self) -> None:
-        with self._ledger.open():
-            self._ledger.sweeps += 1
-        self._run("db", "gc", "--older-than", "0")
-
-
-def sweep_to_kill(processes: Nursery, ledger: Ledger, deadly: dict[str, str] | None) -> Process:
-    """A sweep that has begun; whoever asked for it kills it."""
-    with ledger.open():
-        ledger.sweeps += 1
-    return processes.start("db", "gc", "--older-than", "0", deadly=deadly)
+        with self._ledger.sweep():
+            self._run(*SWEEP)
 
 
 def write_adapter(folder: Path, *, seed: int) -> None:

@@ -7,6 +7,7 @@ process dies. Answers with its exit status: -9 killed, 0 it was done before, 3 i
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 import json
 import os
@@ -24,7 +25,7 @@ from hub.home import open_home
 from storage import adapters, blob_records, refs, repos, revisions, summaries, tombstones
 from storage.blobs.local import LocalBlobs
 from storage.errors import StorageError
-from tests.journeys.registry.verbs import perform, settings_of
+from tests.journeys.registry.verbs import BACKUPS, perform, settings_of
 
 REFUSED = 3
 STEPS: tuple[tuple[Any, str], ...] = (
@@ -42,6 +43,9 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (summaries, "record"),
     (DefaultDialect, "do_commit"),
 )
+if BACKUPS:
+    BackupFolder = importlib.import_module("storage.backups").BackupFolder
+    STEPS += ((BackupFolder, "incoming"), (BackupFolder, "finish"), (BackupFolder, "prune"), (BackupFolder, "database"))
 
 
 def die_after(events: int) -> None:

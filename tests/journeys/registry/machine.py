@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from hub.actions import accounts as account_actions
 from hub.errors import HubError
@@ -23,7 +23,7 @@ from storage.check import check
 from storage.errors import StorageError
 from tests.journeys.registry import model
 from tests.journeys.registry.model import Refused, State, sha256_of
-from tests.journeys.registry.verbs import ALIASES, NAMES, Op, observe, perform, settings_of
+from tests.journeys.registry.verbs import ALIASES, BACKUPS, NAMES, Op, observe, perform, restore, settings_of
 
 ROOT = Path(__file__).parents[3]
 KILLED, REFUSED = -9, 3
@@ -68,6 +68,10 @@ class Registry:
         self.state: State = model.EMPTY
         self.deaths = 0
         """Of the processes that did operations."""
+        self.backed_up = False
+        self._backups: list[State] = []
+        """What the backup may hold: a process that died over it has replaced it or not."""
+        self._restored = 0
         self._open()
 
     def do(self, op: Op, crash: int | None = None) -> None:
@@ -80,6 +84,45 @@ class Registry:
             self._do_here(op, wanted)
         else:
             self._do_elsewhere(op, wanted, crash)
+
+    def back_up(self, crash: int | None = None) -> None:
+        """Into the same folder each time."""
+        op = {"verb": "backup", "to": str(self.folder.parent / "backup")}
+        died = self._without_a_change(op, crash)
+        self.backed_up = self.backed_up or not died
+        self._backups = [*self._backups, self.state] if died else [self.state]
+
+    def restore(self, crash: int | None = None) -> None:
+        """The home is another one from then on, as it was when it was backed up. What dies over it is done again."""
+        self._restored += 1
+        target = self.folder.parent / f"restored-{self._restored}"
+        op = {"verb": "restore", "to": str(target), "from": str(self.folder.parent / "backup")}
+        if crash is None or self._without_a_change(op, crash):
+            restore(op)
+        self.close()
+        self.folder = target
+        self._open()
+        self._look_at_bytes(op)
+        differences = [self._difference(state) for state in self._backups]
+        assert not all(differences), f"after {op}: (model, home) {differences}"
+
+    def _without_a_change(self, op: Op, crash: int | None) -> bool:
+        """Do what leaves the home as it is. Whether it died."""
+        status = 0
+        if crash is None:
+            perform(self.home, op)
+        else:
+            self.close()
+            try:
+                status = self._crashes(self.folder, op, crash)
+            finally:
+                self._open()
+        assert status in (0, KILLED), (op, status)
+        self.deaths += status == KILLED
+        self._look_at_bytes(op)
+        difference = self._difference(self.state)
+        assert not difference, f"after {op}: (model, home) {difference}"
+        return status == KILLED
 
     def close(self) -> None:
         self._opened.__exit__(None, None, None)
@@ -241,6 +284,16 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(crash=CRASH, verb=st.sampled_from(("gc", "reclaim")))
     def sweep(self, crash: int | None, verb: str) -> None:
         self._do(crash, verb=verb)
+
+    @precondition(lambda self: BACKUPS)  # noqa: ARG005
+    @rule(crash=CRASH)
+    def back_up(self, crash: int | None) -> None:
+        self._registry.back_up(crash)
+
+    @precondition(lambda self: self._registry.backed_up)
+    @rule(crash=CRASH)
+    def restore(self, crash: int | None) -> None:
+        self._registry.restore(crash)
 
     def _commit_one(self, crash: int | None, repo: str, path: str, content: str) -> None:
         no_more: Op = {"claims": {}, "copies": {}, "deletes": []}

@@ -7,7 +7,9 @@ that it can be done in this process or in one that dies over it.
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ from storage.reclaim import reclaim
 
 Op = dict[str, Any]
 NAMES = ("admin/a", "admin/b", "team/a", "team/b")
+BACKUPS = find_spec("hub.actions.backup") is not None
 ALIASES = ("prod", "dev", "main", "v1")
 
 
@@ -127,6 +130,15 @@ def _reclaim(home: Home, op: Op) -> None:
         reclaim(session, deleted_before=utc_now())
 
 
+def _back_up(home: Home, op: Op) -> None:
+    importlib.import_module("hub.actions.backup").back_up(settings_of(home.directory), Path(op["to"]))
+
+
+def restore(op: Op) -> None:
+    """The only verb that needs no home."""
+    importlib.import_module("hub.actions.restore").restore(settings_of(Path(op["to"])), Path(op["from"]))
+
+
 VERBS: dict[str, Callable[[Home, Op], None]] = {
     "create": _create,
     "commit": _commit,
@@ -152,6 +164,8 @@ VERBS: dict[str, Callable[[Home, Op], None]] = {
     ) and None,
     "gc": _gc,
     "reclaim": _reclaim,
+    "backup": _back_up,
+    "restore": lambda home, op: restore(op),  # noqa: ARG005
 }  # fmt: skip
 
 
