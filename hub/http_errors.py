@@ -52,6 +52,7 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (storage_errors.InvalidName, 400, ""),
     (storage_errors.CorruptBlob, 400, ""),
     (storage_errors.DatabaseLost, 503, ""),
+    (storage_errors.Swept, 503, ""),  # clients send the bytes once more
     # clients show these words at once, and do not try again
     (storage_errors.CannotStore, 507, ""),
     (StorageError, 500, ""),

@@ -20,7 +20,7 @@ from hub.errors import RevisionNotFound, TooLarge, UpstreamFailed
 from hub.home import Home
 from hub.settings import Settings
 from hub.upstream import NotUpstream, Upstream
-from storage import damage, names, upstream
+from storage import blob_records, damage, names, upstream
 from storage.clock import utc_now
 from storage.errors import CannotStore, InvalidName
 from storage.revisions import File
@@ -133,6 +133,7 @@ class Mirror:
                 pieces, expected_sha256=file.sha256 or None, expected_size=file.size
             )  # fmt: skip
             with self._home.write() as session:
+                blob_records.require_bytes(session, self._home.blobs, [blob])
                 upstream.keep(session, revision.full_name, file, blob)
 
         return Download(file, self._scratch, lambda: self._upstream.file(revision, file), store)

@@ -5,7 +5,8 @@ Order of writing: bytes, then `record`, then the revision. Order of removing: ro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, and_, delete, exists, func, or_, select, update
@@ -17,14 +18,31 @@ from storage.batches import batches
 from storage.blobs.contract import BlobStore, StoredBlob, Sweep, sweep
 from storage.clock import utc_now
 from storage.database import write
+from storage.errors import Swept
 from storage.models import BlobRow, BlobUseRow, FileRow, RepoRow, RevisionRow, UpstreamFileRow
 from storage.upsert import insert_missing
+
+_SWEEPING = 7_264_201_937
+"""Of PostgreSQL's advisory locks; any number that nobody else uses."""
 
 
 def record(session: Session, account: Account, blobs: Iterable[StoredBlob], *, now: datetime | None = None) -> None:
     """Note that the account brought these bytes, which are in the blob store by now and right."""
     unique = _record(session, blobs, now or utc_now())
     insert_missing(session, BlobUseRow, [{"account_id": account.id, "sha256": b.sha256} for b in unique])
+
+
+def require_bytes(session: Session, store: BlobStore, blobs: Iterable[StoredBlob]) -> None:
+    """In the transaction that records the blobs: their bytes are in the store, and no sweep takes them meanwhile.
+
+    Raises Swept where one did since they were put.
+    """
+    _lock(session, "shared")
+    for blob in blobs:
+        if store.size(blob.sha256) != blob.size:
+            raise Swept(
+                f"A sweep removed the bytes of {blob.sha256} before they were recorded.", remedy="Send them again."
+            )
 
 
 def record_cached(session: Session, blobs: Iterable[StoredBlob], *, now: datetime | None = None) -> None:
@@ -104,7 +122,22 @@ def sweep_unused(
         cached = exists().where(UpstreamFileRow.sha256 == BlobRow.sha256)
         session.execute(delete(BlobRow).where(~in_use, ~cached, BlobRow.created_at < time - older_than))
         keep = set(session.scalars(select(BlobRow.sha256)))
-    return sweep(blobs, keep=keep, now=time, older_than=older_than)
+
+    @contextmanager
+    def unneeded(sha256: str) -> Iterator[bool]:
+        with write(engine) as session:
+            _lock(session, "exclusive")
+            yield session.get(BlobRow, sha256) is None
+
+    return sweep(blobs, keep=keep, now=time, older_than=older_than, unneeded=unneeded)
+
+
+def _lock(session: Session, kind: str) -> None:
+    """Until the transaction ends, nobody sweeps beside those who record ("shared"), or records beside a sweep. SQLite
+    has one writer at a time anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        function = {"shared": func.pg_advisory_xact_lock_shared, "exclusive": func.pg_advisory_xact_lock}[kind]
+        session.execute(select(function(_SWEEPING)))
 
 
 def every(session: Session) -> list[tuple[StoredBlob, bool]]:

@@ -86,6 +86,10 @@ class DamagedBlob(StorageError):
             raise cls(error.sha256, error.reason, path=path) from error
 
 
+class Swept(StorageError):
+    """Bytes that were stored, and swept before anything referred to them. Nothing was recorded."""
+
+
 class CannotStore(StorageError):
     """The disk is full, or the home lies on a read-only mount. What was stored before is as it was."""
 

@@ -50,18 +50,31 @@ def test_only_sqlite_opens_the_files_of_a_database() -> None:
     So whoever might open them must not know where they are: few files import the driver, one says the file's name, one
     hands it on. What these do, and everybody else, is watched while the tests run (tests/conftest.py).
     """
-    drivers = {"database.py", "database_file.py", "sqlite_connection.py", "closing.py"}
+    drivers = {
+        f"storage/{name}.py"
+        for name in (
+            *("database", "database_file", "sqlite_connection", "closing", "sqlite_connect"),
+            "cannot_store",  # the numbers of SQLite's errors
+            "backups/sqlite",  # SQLite's own copying
+        )
+    } | {"hub/actions/backup.py"}  # the name of SQLite's error
     sources = {path: path.read_text(encoding="utf-8") for path in FILES}
     named = {path: ast.parse(source) for path, source in sources.items() if "sqlite" in source or "database" in source}
-    assert {path.name for path in named for _, name in imported(path) if name == "sqlite3"} == drivers
     trees = {path.relative_to(ROOT).as_posix(): tree for path, tree in named.items()}
+    assert {
+        path.relative_to(ROOT).as_posix() for path in named for _, name in imported(path) if name == "sqlite3"
+    } == drivers
     assert {name for name, tree in trees.items() if any("mixhub.sqlite" in text for text in texts(tree))} == {
-        "hub/settings.py"
+        "hub/settings.py",
+        "hub/actions/backup.py",  # the copy's name
     }
     assert {name for name, tree in trees.items() if {"database", "database_url"} & attributes(tree)} == {
         "hub/home.py",  # opens it
         "hub/settings.py",
+        "hub/actions/backup.py",  # whether there is one
+        "hub/actions/restore.py",  # where it will be
         "storage/database.py",  # the attribute of a URL
+        "storage/backups/postgres.py",
     }
     opening = {
         "open",
@@ -74,7 +87,7 @@ def test_only_sqlite_opens_the_files_of_a_database() -> None:
         "copytree",
         "replace",
     }
-    for name in (f"storage/{driver}" for driver in drivers):
+    for name in drivers:
         called = {node.func for node in ast.walk(trees[name]) if isinstance(node, ast.Call)}
         found = {ast.unparse(function) for function in called} & {
             f"{m}{n}" for n in opening for m in ("", "os.", "shutil.")

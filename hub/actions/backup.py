@@ -29,7 +29,7 @@ from storage.blobs import BlobStore, StoredBlob, open_blobs
 from storage.cannot_store import meaning_of
 from storage.clock import utc_now
 from storage.database import read
-from storage.errors import CannotStore, NotFound, StorageError
+from storage.errors import CannotStore, DamagedBlob, StorageError
 
 REGISTRY = "mixhub.sqlite"
 SNAPSHOTS = 5
@@ -201,8 +201,11 @@ def bring(source: BlobStore, target: BlobStore, sha256: str, size: int, copied: 
     """Copy one blob, whose digest is checked on the way; `copied` says what came of it."""
     try:
         target.put_stream(source.iterate(sha256), expected_sha256=sha256, expected_size=size)
-    except NotFound:
-        copied.missing.add(sha256)
+    except DamagedBlob as error:
+        if source.size(sha256) is None:
+            copied.missing.add(sha256)
+        else:
+            copied.damaged[sha256] = error.reason
     except CannotStore:
         raise
     except StorageError as error:

@@ -259,6 +259,7 @@ def _commit(session: Session, home: Home, upload: _Upload, *, number: int | None
     address = upload.address
     owner = accounts.ensure(session, home.account)
     accounts.ensure(session, address.namespace, kind="org", owner=owner)
+    blob_records.require_bytes(session, home.blobs, upload.blobs)
     blob_records.record(session, owner, upload.blobs)
     repo = find_or_make(session, address)
     head = head_of(session, repo)

@@ -22,6 +22,7 @@ def record(home: Home, tenant: int, blobs: Sequence[StoredBlob]) -> None:
     """Note that these bytes, stored by now, are this account's to use."""
     if blobs:
         with home.write() as session:
+            blob_records.require_bytes(session, home.blobs, blobs)
             blob_records.record(session, accounts.by_id(session, tenant), blobs)
 
 

@@ -190,6 +190,7 @@ class Mirror:
         with self.home.write() as session:
             owner = accounts.ensure(session, self.home.account)
             accounts.ensure(session, pinned.namespace, kind="org", owner=owner)
+            blob_records.require_bytes(session, self.home.blobs, blobs)
             blob_records.record(session, owner, blobs)
             try:
                 repo = repos.find(session, pinned.namespace, pinned.repo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -118,20 +119,36 @@ class BlobStore(Protocol):
     def delete_leftover(self, name: str) -> None: ...
 
 
-def sweep(store: BlobStore, *, keep: Container[str], now: datetime, older_than: timedelta) -> Sweep:
+@contextmanager
+def unasked(_sha256: str) -> Iterator[bool]:
+    """For a store that nobody records."""
+    yield True
+
+
+def sweep(
+    store: BlobStore,
+    *,
+    keep: Container[str],
+    now: datetime,
+    older_than: timedelta,
+    unneeded: Callable[[str], AbstractContextManager[bool]] = unasked,
+) -> Sweep:
     """Remove what nobody needs: blobs outside `keep` and unfinished writes, if untouched for `older_than`.
 
     The age protects uploads whose rows are not written yet: an upload touches its blob even when it was there before.
+    `unneeded` is asked again before a blob goes; what it answers must hold until its block ends.
     """
     limit = now - older_than
     blobs: list[str] = []
     leftovers: list[str] = []
     freed = 0
     for blob in store.blobs():
-        old = blob.sha256 not in keep and blob.modified < limit
-        if old and store.delete(blob.sha256, unless_modified_since=limit):
-            blobs.append(blob.sha256)
-            freed += blob.size
+        if blob.sha256 in keep or blob.modified >= limit:
+            continue
+        with unneeded(blob.sha256) as still:
+            if still and store.delete(blob.sha256, unless_modified_since=limit):
+                blobs.append(blob.sha256)
+                freed += blob.size
     for leftover in store.leftovers():
         if leftover.modified < limit:
             store.delete_leftover(leftover.name)

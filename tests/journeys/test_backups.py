@@ -160,7 +160,7 @@ def test_a_killed_restore_is_no_home_and_the_next_run_goes_on(home_folder: Path,
         restore(settings_of(new), backup)
         sound(settings_of(new))
         assert names_in(settings_of(new)) == {"a", "b"} and {path.name for path in new.iterdir()} == {
-            "blobs", "mixhub.sqlite",
+            "blobs", "mixhub.sqlite", "mixhub.sqlite-turn",
         }  # fmt: skip
     assert closed >= 5
 

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from storage import accounts, blob_records, repos, revisions, write
 from storage.blobs import open_blobs
+from storage.errors import Swept
 from storage.repos import Repo
 from storage.revisions import File, Revision
 
@@ -84,3 +86,14 @@ def test_uploading_again_protects_an_old_blob_from_the_sweep(engine: Engine, tmp
     assert blob_records.sweep_unused(engine, blobs).blobs == ()
     with write(engine) as session:
         assert set(blob_records.stored(session, [stored.sha256])) == {stored.sha256}
+
+
+def test_bytes_that_a_sweep_took_before_they_were_recorded_are_refused(engine: Engine, tmp_path: Path) -> None:
+    blobs = open_blobs(tmp_path / "blobs")
+    blob = blobs.put_stream([b"late"])
+    with write(engine) as session:
+        blob_records.require_bytes(session, blobs, [blob])
+    later = datetime.now(UTC) + timedelta(hours=2)
+    assert blob_records.sweep_unused(engine, blobs, older_than=timedelta(hours=1), now=later).blobs == (blob.sha256,)
+    with write(engine) as session, pytest.raises(Swept, match=blob.sha256):
+        blob_records.require_bytes(session, blobs, [blob])

@@ -23,10 +23,6 @@ from storage.blobs import BlobInfo, LocalBlobs
 from storage.errors import StorageError
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a sweep decides what to keep before it deletes; what is recorded in between loses its bytes (issue 14)",
-)
 def test_bytes_that_are_recorded_while_a_sweep_runs_are_kept_or_refused(
     home: Home, home_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
