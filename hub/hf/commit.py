@@ -52,10 +52,10 @@ def preupload(
         commit_action.require_push(caller, repo, rev, as_pull_request=flag(request, "create_pr"))
         head = commit_action.branch_head(session, repo, rev)
         there = {file.path: file for file in revisions.files_of(session, head)}
-    ignored = (body.gitIgnore or "").splitlines()
+    rules = uploads.ignore_rules(body.gitIgnore or "")
     answers: list[wire.Json] = []
     for file in body.files:
-        leave_out = uploads.is_ignored(file.path, ignored)
+        leave_out = rules.match_file(file.path)
         mode = "regular" if leave_out else uploads.upload_mode(file.path, size=file.size, sample=_sample(file.sample))
         answer: wire.Json = {"path": file.path, "uploadMode": mode, "shouldIgnore": leave_out}
         if (old := there.get(file.path)) is not None:
