@@ -71,16 +71,12 @@ def rescored(
 
 
 def spearman(one: Floats, other: Floats) -> float:
-    """Rank correlation of two lists of numbers, ties by their mean rank; 1 where there is nothing to rank."""
-    a, b = _ranks(one), _ranks(other)
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
+    """Rank correlation of two lists of numbers; 1 where there is nothing to rank, which scipy has no number for."""
+    from scipy.stats import spearmanr
+
+    if min(len(np.unique(one)), len(np.unique(other))) < 2:
         return 1.0
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def _ranks(values: Floats) -> Floats:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(count) - (count - 1) / 2)[place], dtype=np.float64)
+    return float(spearmanr(one, other).statistic)
 
 
 def _chosen(result: SearchResult) -> Trial:
