@@ -17,8 +17,8 @@ def mixed_optimizer(optimizer: str | None, methods: object, *, workers: int) -> 
     return ONE_AT_A_TIME if workers == 1 else SEVERAL
 
 
-def check_methods(methods: Sequence[str], *, weights_only: bool, preset: str | None, grouped: bool, seeds: int) -> None:
-    """`SearchError` for a preset, groups, several seeds, or an optimizer that only searches weights."""
+def check_methods(methods: Sequence[str], *, weights_only: bool, preset: str | None, grouped: bool) -> None:
+    """`SearchError` for a preset, groups, or an optimizer that only searches weights."""
     one = "or name one --method without ranges"
     if preset is not None:
         raise SearchError(f"the preset {preset} has one method", remedy=f"leave --preset out, {one}")
@@ -26,11 +26,6 @@ def check_methods(methods: Sequence[str], *, weights_only: bool, preset: str | N
         raise SearchError(
             f"groups of modules are searched by one method, not by several or within a range ({', '.join(methods)})",
             remedy=f"leave --groups out, {one}",
-        )
-    if seeds > 1:
-        raise SearchError(
-            "the mean of mixes by several methods is no mix, so that several seeds cannot be averaged",
-            remedy="leave --seeds out, or --method exact",
         )
     if weights_only:
         raise SearchError(

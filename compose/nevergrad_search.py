@@ -56,7 +56,7 @@ def check_optimizer(optimizer: str, *, workers: int) -> None:
     if workers > 1 and ng.optimizers.registry[optimizer].no_parallelization:
         raise SearchError(
             f"{optimizer} asks for one point at a time, not {workers}",
-            remedy="use --workers 1, or an optimizer such as OnePlusOne or CMA",
+            remedy="use 1, or an optimizer such as OnePlusOne or CMA",
         )
 
 

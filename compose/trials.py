@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from .methods.params import Value
     from .scoring.protocol import Scorer
 
-Kind = Literal["base", "uniform", "single", "part", "top", "fold", "ask", "mean", "recommend"]
+Kind = Literal["base", "uniform", "single", "part", "top", "fold", "ask", "recommend"]
 """What a trial is for: `part` is a mix without one group of modules of one adapter, `top` the uniform mix of the best
-singles, `fold` a mix made without some of the examples, `mean` the mean of what several searches found."""
+singles, `fold` a mix made without some of the examples."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,6 @@ class SearchResult:
     fell_back: str | None
     notes: tuple[str, ...]
     gate: Gate | None = None
-    seeds: int = 1
     groups: tuple[str, ...] = ()
     method: str | None = None
     """How the weights are to be mixed, with `params`; None in searches that were made before it was kept."""
@@ -278,5 +277,5 @@ def _other_search(difference: str) -> SearchError:
     return SearchError(
         f"the stored trials belong to another search: {difference}",
         remedy="resume with the same adapters, examples, base, method, seed, budget, workers, optimizer, bounds, "
-        "groups, methods and l1; what another version of mixhub began is published by --resume ID --finish",
+        "groups and methods; what another version of mixhub began is published by --resume ID --finish",
     )

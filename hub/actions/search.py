@@ -121,6 +121,7 @@ def run(
     `mixer` makes the mix and publishes it. What fails without the model too, and a Ray that does not answer, is an
     error before anything is stored.
     """
+    plan.require_current()
     if ray is not None:
         check_in_actors(plan.options)  # also of a search that began without
     if plan.uuid is None:
@@ -184,9 +185,8 @@ def searched(
     return search_weights(
         [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
         workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
-        l1=options.l1, simplex=options.simplex, scale=options.scale, groups=plan.groups,
-        methods=options.method_space(), seeds=options.seeds, gate=options.gate, top=options.top, replay=replay,
-        on_trial=on_batch,
+        simplex=options.simplex, scale=options.scale, groups=plan.groups,
+        methods=options.method_space(), gate=options.gate, top=options.top, replay=replay, on_trial=on_batch,
     )  # fmt: skip
 
 
@@ -196,12 +196,13 @@ def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
 
     `plan` is that of `stored_plan`. `SearchError` when too little was scored; the search can be resumed then.
     """
+    plan.require_current()
     began = time.perf_counter()
     options = plan.options
     result = finish_search(
         [part.name for part in plan.parts], plan.replay, method=options.merge_method(), budget=options.budget,
         seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
-        params=options.merge_params(), methods=options.method_space(), groups=plan.groups, seeds=options.seeds,
+        params=options.merge_params(), methods=options.method_space(), groups=plan.groups,
         gate=options.gate, top=options.top,
     )  # fmt: skip
     row = begin(home, plan)
@@ -281,7 +282,6 @@ def _publish(
         "optimizer": result.optimizer,
         "preset": result.preset,
         "seed": result.seed,
-        "seeds": result.seeds,
         "budget": result.budget,
         "evaluations": result.evaluations,
         "workers": plan.options.workers,
@@ -330,7 +330,6 @@ def _outcome(
         "evaluations": result.evaluations,
         "budget": result.budget,
         "seed": result.seed,
-        "seeds": result.seeds,
         "optimizer": result.optimizer,
         "preset": result.preset,
         "stopped": result.stopped,

@@ -16,7 +16,7 @@ from compose.examples import Examples, examples_of, read_examples, read_labels
 from compose.group_words import group_count
 from compose.mixed_settings import mixed_optimizer
 from compose.module_groups import ModuleGroups, stored_groups
-from compose.search_settings import ADAM, FIT, LORAHUB, check_settings
+from compose.search_settings import ADAM, FIT, LORAHUB, OWN, check_settings
 from compose.top_mix import TOP
 from compose.trials import Kind, Trial
 from hub.actions.compose import PinnedPart, check_fit, pin_parts
@@ -62,14 +62,11 @@ class SearchOptions:
     method: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     bounds: tuple[float, float] | None = None
-    l1: float | None = None
     simplex: bool = False
     scale: tuple[float, float] | None = None
     """With `simplex`: what the weights add up to, between these two; None: to 1."""
     groups: str | None = None
     """`layers:4`, `attn,mlp`, globs (compose/group_words.py): a weight for each group of modules of each adapter."""
-    seeds: int = 1
-    """Searches by a nevergrad optimizer that share the budget and are averaged; for the method exact."""
     gate: bool = True
     """False: the few-shot loss decides; for adam and nevergrad's optimizers."""
     top: int = TOP
@@ -153,6 +150,17 @@ class SearchPlan:
     """What `options.groups` means for these adapters; None: one weight each."""
     seen: tuple[Seen, ...] = ()
     """Examples that adapters were trained or searched on before."""
+    outdated: str = ""
+    """What a stored search did that is not done any more, so that it cannot go on; empty: it can."""
+
+    def require_current(self) -> None:
+        """`NotReproduced` for a stored search that another version of mixhub could go on with."""
+        if self.outdated:
+            raise NotReproduced(
+                f"the search {(self.uuid or '')[:12]} was made with {self.outdated}, which this version of mixhub does "
+                "not have",
+                remedy=f"mixhub report {(self.uuid or '')[:12]} shows what it found; start a new search",
+            )
 
 
 def new_plan(
@@ -231,9 +239,9 @@ def _check_options(options: SearchOptions, names: Sequence[str], *, in_actors: b
         find_method(method).resolve(params)
     check_settings(
         names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
-        preset=options.preset, bounds=options.bounds, l1=options.l1, simplex=options.simplex,
+        preset=options.preset, bounds=options.bounds, simplex=options.simplex,
         scale=options.scale, groups=None if options.groups is None else groups,
-        seeds=options.seeds, gate=options.gate, top=options.top, method=method, params=params, methods=space,
+        gate=options.gate, top=options.top, method=method, params=params, methods=space,
     )  # fmt: skip
     if options.objective != "loss":
         from compose.scoring.objectives import check_objective
@@ -267,8 +275,8 @@ def _check_used(options: SearchOptions, *, guarded: bool) -> None:
         )
     if options.workers > 1 and options.optimizer in (FIT, ADAM):
         raise SearchError(
-            f"--workers is for nevergrad's optimizers, {options.optimizer} decides itself what is scored at once",
-            remedy=f"--optimizer {SEVERAL_WORKERS}, or leave --workers out",
+            f"workers are for nevergrad's optimizers, {options.optimizer} decides itself what is scored at once",
+            remedy=f"--optimizer {SEVERAL_WORKERS}, or leave workers out",
         )
 
 
@@ -298,6 +306,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
     if not options["optimizer"] and not options["preset"]:  # a search from before `fit` was the default
         options["optimizer"] = ONE_WORKER if options["workers"] == 1 else SEVERAL_WORKERS
     options.setdefault("top", 0)  # a search from before it was scored must ask the same trials again
+    outdated = _outdated(options)
     addresses = [_pinned_address(adapter) for adapter in row.adapters]
     names = [adapter.full_name for adapter in row.adapters]
     parts = tuple(pin_parts(home, addresses, names=names, pinned_before=True))
@@ -309,6 +318,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         into=parse_address(config["into"]) if config["into"] else None,
         base=_same_base(home, config["base"], config["base_digests"]),
         options=SearchOptions(**options),
+        outdated=outdated,
         notes=tuple(config.get("notes", ())),
         uuid=row.uuid,
         preselection=config.get("preselection"),
@@ -321,6 +331,18 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
             for t in trials
         ),
     )
+
+
+def _outdated(options: dict[str, Any]) -> str:
+    """What of stored options is not searched any more, in words; the options without it."""
+    seeds, l1 = options.pop("seeds", 1), options.pop("l1", None)
+    if seeds > 1:
+        return "several seeds"
+    if l1 is not None:
+        return "a penalty l1 of its own"
+    if options.get("groups") and options["optimizer"] not in OWN:
+        return f"groups by {options['optimizer']}"
+    return ""
 
 
 def begin(home: Home, plan: SearchPlan) -> searches.Search:

@@ -243,6 +243,7 @@ def _replay(home: Home, recipe: Recipe) -> Replay:
         plan = _search_of(home, recipe.search)
     except _Unavailable as error:
         raise HubError(f"the search cannot be replayed: {error}", remedy="verify where the search was run") from error
+    plan.require_current()
     if (expected := recipe.search.get("trials_sha256")) and digest(trials_text(plan.replay)) != expected:
         return Replay(len(plan.replay), 0, "the stored trials are not those that the recipe has the digest of")
 

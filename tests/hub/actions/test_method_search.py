@@ -146,7 +146,7 @@ def test_a_stopped_search_resumes_to_the_trials_and_bytes_of_an_uninterrupted_on
 
 
 def test_a_stopped_search_is_finished_with_the_method_of_its_best_trial(home: Home, few_shot: Path) -> None:
-    stopped = searched(home, few_shot, into="team/mix", l1=0.0, on_batch=stop_after(12))
+    stopped = searched(home, few_shot, into="team/mix", on_batch=stop_after(12))
     done = finish(home, stored_plan(home, stopped.uuid))
     best = min(stored(home, stopped.uuid), key=lambda t: t.loss)
     assert (done.result.method, done.result.weights) == (best.method, best.weights)
@@ -211,7 +211,6 @@ def test_from_python_and_from_the_command_line(home: Home, few_shot: Path, mixhu
         (("--method", "exact,ties", "--param", "density=low:high"), "from 0 to 1"),
         (("--method", "exact,ties", "--groups", "attn,mlp,other"), "leave --groups out"),
         (("--method", "ties", "--param", "density=0.2:0.8", "--groups", "attn,other"), "leave --groups out"),
-        (("--method", "exact,ties", "--seeds", "3"), "leave --seeds out"),
         (("--method", "exact,ties", "--param", "speed=3"), "option"),
         (("--method", "exact,ties", "--optimizer", "fit"), "--optimizer Cobyla"),
         (("--method", "exact,ties", "--preset", "lorahub"), "has one method"),
