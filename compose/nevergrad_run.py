@@ -12,7 +12,6 @@ FIRST_STEP: chosen on draws 0 and 1 of the shipped demo's tasks, then seen on dr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +20,6 @@ from .errors import SearchError
 from .judged_run import JudgedRun
 from .space import Space
 from .trials import Ledger, Trial
-
-if TYPE_CHECKING:
-    from .method_space import MethodSpace
 
 FIRST_STEP = 0.75
 """In weight; the single adapters were scored at 1. Half the range where that is less."""
@@ -48,7 +44,6 @@ class NevergradRun(JudgedRun):
         check_budget(ledger.budget, len(names))
         self.optimizer = optimizer
         self._workers, self._space = workers, space
-        self._methods: MethodSpace | None = None
 
     def run(self) -> None:
         singles = score_baselines(self._ledger, len(self._names))
@@ -82,13 +77,10 @@ class NevergradRun(JudgedRun):
     def _search(self) -> None:
         finished = ask_and_tell(
             self._ledger, self.optimizer, best_first=self.searched, space=self._space, workers=self._workers,
-            seed=self._seed, start=self._starts()[0], methods=self._methods,
+            seed=self._seed, start=starting_points(self._ledger, self.searched, self._space)[0],
         )  # fmt: skip
         if finished:
             self.notes.append(f"{self.optimizer} had nothing new to ask after {len(self._ledger.trials)} trials.")
-
-    def _starts(self) -> list[Trial]:
-        return starting_points(self._ledger, self.searched, self._space)
 
 
 def ask_and_tell(
@@ -101,27 +93,22 @@ def ask_and_tell(
     workers: int = 1,
     leave: int = 0,
     start: Trial | None = None,
-    methods: MethodSpace | None = None,
 ) -> bool:
     """Use up the budget but for `leave` evaluations on the weights at `best_first`, from the trial `start`, by default
     the best baseline that they can express; the others stay. What is asked for is scored at the nearest point of
-    `space`. With `methods` on the method and its options as well. True when the optimizer had nothing new to ask before
-    that."""
+    `space`. True when the optimizer had nothing new to ask before that."""
     from .nevergrad_search import Asker  # a slow import, and not needed to read results
 
     free, bounds = list(best_first), space.bounds
     weights = np.array((start or starting_points(ledger, free, space)[0]).weights)
-    left = ledger.left - leave
     asker = Asker(
         optimizer,
         start=np.clip(weights[free], *bounds).tolist(),
         bounds=bounds,
-        # the start is scored already; and so is what differs only in options that its method does not have
-        budget=left + 1 if methods is None or methods.settled else 2 * left,
+        budget=ledger.left - leave + 1,  # the start is scored already
         workers=workers,
         seed=seed,
         first_step=min(FIRST_STEP, (bounds[1] - bounds[0]) / 2),
-        methods=methods,
     )
     asks = 0
     with asker:
@@ -131,10 +118,8 @@ def ask_and_tell(
             if asker.finished or asks > 4 * ledger.budget:
                 return True
             rows = np.tile(weights, (len(points), 1))
-            rows[:, free] = points[:, : len(free)]
-            ways = points[:, len(free) :]  # how they are mixed, where that is searched
-            rows = np.hstack([space.projected(rows, free=free), ways])
-            trials = ledger.score(rows, ["ask"] * len(points))
+            rows[:, free] = points
+            trials = ledger.score(space.projected(rows, free=free), ["ask"] * len(points))
             asker.tell([trial.objective for trial in trials])
     return False
 

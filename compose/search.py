@@ -12,8 +12,6 @@ An optimizer's own recommendation is not used: with some of them it is worse tha
 `preset="lorahub"` is the reference's search (arXiv 2307.13269 and its code): NGOpt from 0 within +-1.5, one evaluation
 at a time, and the point that nevergrad recommends.
 
-With `methods` the merge method and numbers of its options are searched as well (`mixed_run.py`).
-
     result = search(["a", "b", "c"], scorer, budget=40)
     merged = merge(adapters, result.weights)
 """
@@ -30,8 +28,6 @@ from .gate import Gate
 from .grouped_fit import GroupedFit
 from .judged_run import JudgedRun
 from .lorahub_preset import PresetRun
-from .mixed_run import MixedRun
-from .mixed_settings import ONE_AT_A_TIME, mixed_optimizer
 from .module_groups import ModuleGroups, column_names
 from .nevergrad_run import NevergradRun
 from .objective import LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
@@ -43,7 +39,6 @@ from .trials import Ledger, Progress, SearchResult, Trial
 
 if TYPE_CHECKING:
     from .adapter import LoraAdapter
-    from .method_space import MethodSpace
     from .methods.params import Value
     from .scoring.protocol import Scorer
 
@@ -66,7 +61,6 @@ def search(
     simplex: bool = False,
     scale: tuple[float, float] | None = None,
     groups: ModuleGroups | None = None,
-    methods: MethodSpace | None = None,
     gate: bool = True,
     top: int = TOP,
     replay: Sequence[Trial] = (),
@@ -82,8 +76,6 @@ def search(
     scale      with `simplex`: they add up to a number between these two instead, which the search chooses.
     groups     a weight for each group of modules of each adapter, for fit and adam; the scorer must have been made with
                the same groups. Base, uniform and the single adapters are still whole ones.
-    methods    search the merge method as well, by nevergrad; the scorer must have been made with the same methods. Not
-               with groups or the preset.
     gate       False: the few-shot loss decides; for adam and nevergrad's optimizers.
     top        adapters in the uniform mix of the best that is scored as well, by adam and nevergrad's; 0: none.
     replay     trials of an earlier run with the same settings: their losses are taken instead of scored again.
@@ -95,9 +87,8 @@ def search(
     check_settings(
         names, budget=budget, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds,
         simplex=simplex, scale=scale, groups=len(groups) if groups else None, gate=gate, top=top,
-        method=scorer.method, params=scorer.method_params, methods=methods,
+        method=scorer.method, params=scorer.method_params,
     )  # fmt: skip
-    optimizer = mixed_optimizer(optimizer, methods, workers=workers)
     columns = column_names(names, groups)
     if columns != tuple(scorer.adapter_names):
         raise SearchError(
@@ -105,10 +96,10 @@ def search(
             remedy="make the scorer from the same adapters and groups, in the same order",
         )
     objective = _objective_of(optimizer, preset=preset, groups=len(groups) if groups else 1)
-    ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial, methods=methods)
+    ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
     run = _run_of(
         names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds,
-        simplex=simplex, scale=scale, gate=gate, top=top, scorer=scorer, groups=groups, methods=methods,
+        simplex=simplex, scale=scale, gate=gate, top=top, scorer=scorer, groups=groups,
     )  # fmt: skip
     stopped = False
     try:
@@ -137,7 +128,6 @@ def finish(
     optimizer: str | None = None,
     preset: str | None = None,
     params: Mapping[str, object] | None = None,
-    methods: MethodSpace | None = None,
     groups: ModuleGroups | None = None,
     gate: bool = True,
     top: int = TOP,
@@ -147,13 +137,12 @@ def finish(
 
     `SearchError` when there is not even what a mix is compared with.
     """
-    ledger = Ledger(None, default_objective(), budget=budget, replay=trials, on_trial=None, methods=methods)
+    ledger = Ledger(None, default_objective(), budget=budget, replay=trials, on_trial=None)
     ledger.adopt_stored()
     listed = tuple(names)
-    asked = mixed_optimizer(optimizer, methods, workers=workers)
     run = _run_of(
-        listed, ledger, seed=seed, workers=workers, optimizer=asked, preset=preset, bounds=None, simplex=False,
-        scale=None, gate=gate, top=top, scorer=None, groups=groups, methods=methods,
+        listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None, simplex=False,
+        scale=None, gate=gate, top=top, scorer=None, groups=groups,
     )  # fmt: skip
     run.run_no_further()
     run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
@@ -190,17 +179,11 @@ def _run_of(
     top: int,
     scorer: Scorer | None,
     groups: ModuleGroups | None,
-    methods: MethodSpace | None,
 ) -> Run:
     if preset:
         return PresetRun(names, ledger, seed=seed, gated=gate)
     within = limits_of(bounds, optimizer, simplex=simplex)
     space = Space(len(names), within, simplex, len(groups) if groups else 1, scale or (1.0, 1.0))
-    if methods is not None:
-        return MixedRun(
-            names, ledger, methods, seed=seed, workers=workers, optimizer=optimizer or ONE_AT_A_TIME, space=space,
-            gated=gate, top=top,
-        )  # fmt: skip
     if optimizer in (None, FIT):
         return (GroupedFit if space.groups > 1 else FittedRun)(names, ledger, seed=seed, space=space)
     if optimizer == ADAM:
@@ -230,7 +213,7 @@ def _result(
     bounds: tuple[float, float] | None,
 ) -> SearchResult:
     chosen = run.choose()
-    method, params = way if chosen.method is None else (chosen.method, chosen.params or {})
+    method, params = way
     fell_back = run.fell_back(chosen)
     return SearchResult(
         adapter_names=names,

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .baselines import check_budget
 from .errors import SearchError
 from .grouped_fit import check_group_budget
-from .mixed_settings import check_methods, check_scorable, mixed_optimizer
 from .nevergrad_run import check_reach
 from .space import Space
 from .top_mix import TOP
-
-if TYPE_CHECKING:
-    from .method_space import MethodSpace
 
 FIT, ADAM = "fit", "adam"
 OWN = (None, FIT, ADAM)
@@ -45,14 +40,11 @@ def check_settings(
     top: int = TOP,
     method: str,
     params: Mapping[str, object],
-    methods: MethodSpace | None = None,
 ) -> None:
     """`SearchError` for settings that no search can have, before anything is loaded; nevergrad is, if named. `groups`:
     how many weights an adapter has, None for one in all."""
-    if methods is not None:
-        check_methods(methods.names, weights_only=optimizer in (FIT, ADAM), preset=preset, grouped=groups is not None)
-        optimizer = mixed_optimizer(optimizer, methods, workers=workers)
-    check_scorable(methods.names if methods else [method], len(names), limits_of(bounds, optimizer, simplex=simplex))
+    if method == "slerp":
+        _check_slerp(len(names), limits_of(bounds, optimizer, simplex=simplex))
     if not names:
         raise SearchError("there is no adapter to search", remedy="name at least one adapter")
     if budget < 1 or workers < 1:
@@ -122,6 +114,13 @@ def limits_of(
     """Of every weight: `bounds`, or the optimizer's default; not below 0 on the simplex."""
     low, high = bounds or (FIT_BOUNDS if optimizer in OWN else NEVERGRAD_BOUNDS)
     return (max(0.0, low) if simplex else low), high
+
+
+def _check_slerp(adapters: int, bounds: tuple[float, float]) -> None:
+    if adapters > 2:
+        raise SearchError(f"slerp goes between two adapters, not {adapters}", remedy="name two, or another --method")
+    if bounds[0] < 0:
+        raise SearchError(f"slerp takes weights from 0, the search has {bounds[0]:g} too", remedy="use --bounds 0,1.5")
 
 
 def _check_preset(

@@ -55,7 +55,6 @@ def _mixing(plan: SearchPlan) -> dict[str, Any]:
         "adapters": adapters_of(plan),
         "method": plan.options.merge_method(),
         "params": plan.options.merge_params(),
-        "methods": plan.options.method_space(),
         "max_new_tokens": plan.options.max_new_tokens,
         "token_budget": plan.options.chunk_tokens,
         "groups": plan.groups,
@@ -67,4 +66,4 @@ def decided_in_float32(options: SearchOptions, fine: Any, result: SearchResult) 
     from compose.finalists import rescored
 
     objective = LORAHUB_OBJECTIVE if options.preset else default_objective()
-    return rescored(result, fine, objective, coarse=options.dtype, methods=options.method_space())
+    return rescored(result, fine, objective, coarse=options.dtype)

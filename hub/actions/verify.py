@@ -264,9 +264,6 @@ def _difference(before: Trial, now: Trial) -> str:
     """A later version may choose other points; the same points on another machine round a little otherwise."""
     if (before.kind, before.weights) != (now.kind, now.weights):
         return f"trial {before.number} had the weights {list(before.weights)}, now {list(now.weights)}"
-    if (before.method, before.params) != (now.method, now.params):
-        ways = [f"{one.method} {dict(one.params or {})}" for one in (before, now)]
-        return f"trial {before.number} was mixed by {ways[0]}, now by {ways[1]}"
     if before.loss != now.loss and not math.isclose(before.loss, now.loss, rel_tol=LOSS_TOLERANCE):
         return f"trial {before.number} had the loss {before.loss:.6g}, now {now.loss:.6g}"
     return ""

@@ -67,16 +67,6 @@ def method_params(method: str, params: Sequence[str] | None, *, rank: int | None
     return dict(find_method(method).parse(given))
 
 
-def searched_params(methods: str, params: Sequence[str] | None) -> dict[str, Any]:
-    """As `method_params`, where several methods may be named, and an option may have a range."""
-    given = dict(_pair(text, "--param density=0.2:0.8") for text in params or ())
-    if "," not in methods and not any(":" in value for value in given.values()):
-        return method_params(methods, params)
-    from compose.method_space import parse_given
-
-    return parse_given([name.strip() for name in methods.split(",")], given)
-
-
 def policies_of(texts: Sequence[str] | None) -> dict[str, str]:
     """Kind of tensor -> whose counts."""
     return dict(_pair(text, "--policy modules_to_save=take_from:ns/name") for text in texts or ())

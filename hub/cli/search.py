@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from hub.actions import search_plan
 from hub.actions.search_on_ray import RaySetup
 from hub.address import parse_address
 from hub.cli.interrupts import Interrupts
-from hub.cli.mix_options import GroupsOption, MixCommand, searched_params
+from hub.cli.mix_options import GroupsOption, MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output
 from hub.cli.preselection import preselect
 from hub.cli.report import check_report_file, write_report
@@ -95,20 +96,9 @@ def search(
     preset: Annotated[str, typer.Option(help="lorahub: the published algorithm, exactly.")] = "",
     method: Annotated[
         str,
-        typer.Option(
-            metavar="NAME[,NAME]...",
-            help="How to mix: exact (default), lorahub, or another of the list below; of several the best is found.",
-            show_default=False,
-        ),
+        typer.Option(help="How to mix: exact (default), lorahub, or another of the list below.", show_default=False),
     ] = "",
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--param",
-            metavar="NAME=VALUE|LOW:HIGH",
-            help="An option of the methods, or a range to search; METHOD.NAME for one alone; may be repeated.",
-        ),
-    ] = None,
+    param: ParamOption = None,
     bounds: Annotated[str, typer.Option(metavar="LOW,HIGH", help="Limits of each weight.")] = "",
     simplex: Annotated[bool, typer.Option("--simplex", help="Weights of 0 or more that add up to 1.")] = False,
     scale: Annotated[
@@ -151,6 +141,7 @@ def search(
     if ":" in objective or resume:
         sys.path.insert(0, str(Path.cwd()))  # a function in the user's own file, as `python -m` finds it
     check_report_file(report_file)
+    check_one_method(method, param)
     if ray_actors and not ray:
         raise UsageError(
             f"--ray-actors {ray_actors} is for a search in Ray actors", remedy="add --ray, or leave it out"
@@ -203,7 +194,7 @@ def search(
                     optimizer=optimizer or None,
                     preset=preset or None,
                     method=mixing or None,
-                    params=searched_params(mixing or "exact", param),
+                    params=method_params(mixing or "exact", param),
                     bounds=parse_pair(bounds, "--bounds") if bounds else None,
                     simplex=simplex,
                     scale=parse_pair(scale, "--scale") if scale else None,
@@ -234,6 +225,17 @@ def search(
         report(out, done, found)
     if done is None or done.result.stopped:
         interrupts.end()
+
+
+def check_one_method(method: str, params: Sequence[str] | None) -> None:
+    """`UsageError` for several methods or a range, which earlier versions searched over."""
+    ranged = next((text for text in params or () if ":" in text), "")
+    if "," in method or ranged:
+        given = f"--param {ranged} has a range" if ranged else f"--method {method} names several"
+        raise UsageError(
+            f"a search has one method and one value for each of its options, but {given}",
+            remedy="run two searches, one with each, and compare them: mixhub report",
+        )
 
 
 def refuse_other_options(ctx: typer.Context) -> None:

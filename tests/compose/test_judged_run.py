@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from compose.errors import SearchError
 from compose.gate import CONFIDENCE, decide, exceeds_chance
 from compose.judged_run import BASE, FOUND
-from compose.method_space import MethodSpace
 from compose.nevergrad_run import check_reach
 from compose.scoring.guarded import GuardedScorer
 from compose.scoring.protocol import Scorer
@@ -269,23 +268,6 @@ def test_on_the_simplex_all_that_is_asked_for_adds_up_and_the_best_share_is_foun
     share = np.linspace(0, high, 50)
     best = world.example_losses(np.stack([share, high - share, 0 * share, 0 * share], axis=1)).mean(axis=1).min()
     assert result.loss < best + (0.01 if optimizer in ("Cobyla", "adam") else 0.1)
-
-
-def test_a_search_over_methods_keeps_to_the_simplex() -> None:
-    world = World.drawn([1.0, 0.5, -1.0], examples=32)
-    space = MethodSpace.of(["exact", "lorahub"])
-    mixed = OneWay(world.slopes, world.base)
-    result = found(mixed, optimizer=None, simplex=True, methods=space, gate=False)
-    asks = np.array([trial.weights for trial in result.trials if trial.kind == "ask"])
-    assert len(asks) > 5
-    np.testing.assert_allclose(asks.sum(axis=1), 1)
-
-
-class OneWay(World):
-    """Mixes the same way by whatever method."""
-
-    def example_losses(self, weights: Floats) -> Floats:
-        return super().example_losses(weights[:, : len(self.slopes)])
 
 
 def test_a_budget_that_moves_too_few_adapters_for_the_sum_is_refused_and_the_one_that_is_named_does() -> None:

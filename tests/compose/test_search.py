@@ -405,6 +405,15 @@ def test_settings_that_cannot_work_are_refused(options: dict[str, Any], said: st
         run(Quadratic.of(2), **{"budget": 20, **options})
 
 
+def test_slerp_is_refused_before_anything_is_scored_where_it_could_not_mix() -> None:
+    three, pair = Quadratic(np.eye(3), method="slerp"), Quadratic(np.eye(2), method="slerp")
+    with pytest.raises(SearchError, match="slerp goes between two adapters, not 3"):
+        run(three, budget=20)
+    with pytest.raises(SearchError, match=r"slerp takes weights from 0(.|\n)*--bounds 0,1\.5"):
+        run(pair, budget=20, optimizer="Cobyla")
+    assert three.calls == pair.calls == []
+
+
 def test_adapters_that_are_not_the_scorer_s_are_refused() -> None:
     with pytest.raises(SearchError, match="the scorer mixes a0, a1"):
         search(["a1", "a0"], Quadratic.of(2), budget=10)
