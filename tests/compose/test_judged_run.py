@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from compose.adam_run import STEP
 from compose.errors import SearchError
 from compose.gate import CONFIDENCE, decide, exceeds_chance
 from compose.judged_run import BASE, FOUND
 from compose.nevergrad_run import check_reach
+from compose.prior import Prior
 from compose.scoring.guarded import GuardedScorer
 from compose.scoring.protocol import Scorer
 from compose.scoring.tie_break import with_tie_break
-from compose.search import finish, search
+from compose.search import DESCENT_STRENGTH, finish, search
 from compose.space import Space
 from compose.trials import Progress, SearchResult
 
@@ -224,6 +226,22 @@ def test_settings_that_cannot_work_are_refused(options: dict[str, Any], said: st
     with pytest.raises(SearchError, match=said):
         found(world, **options)
     assert world.evaluations == 0
+
+
+def test_adam_takes_the_published_steps_within_the_bounds() -> None:
+    world = World.drawn([2.0, 0.4, -1.0], seed=3)
+    result = found(world, optimizer="adam", budget=40, gate=False)
+    asks = [trial for trial in result.trials if trial.kind == "ask"]
+    start = min(result.trials[1:5], key=lambda trial: (trial.objective, trial.number)).weights
+    weights, mean, square = np.array(start), np.zeros(3), np.zeros(3)
+    prior = Prior(DESCENT_STRENGTH)
+    assert len(asks) > 20
+    for step, trial in enumerate(asks, start=1):
+        gradient = world.losses_and_gradients(weights[None])[1][0] + prior.gradient(weights) / len(world.base)
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        moved = STEP * mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+        weights = np.clip(weights - moved, 0.0, 1.5)
+        np.testing.assert_allclose(trial.weights, weights, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["svd", "ties", "peft-linear"])

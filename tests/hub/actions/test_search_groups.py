@@ -74,7 +74,7 @@ def recipe_of(home: Home, address: str, folder: Path) -> dict[str, Any]:
 def test_the_mix_is_an_ordinary_composition_with_weights_by_globs_and_is_verified(
     home: Home, few_shot: Path, tmp_path: Path, method: str
 ) -> None:
-    done = searched(home, few_shot, into="team/mix", method=method)
+    done = searched(home, few_shot, into="team/mix", method=method, bounds=(-1.5, 1.5))
     result = done.result
     assert result.groups == GROUPS and len(result.weights) == 6 and result.fell_back is None
     assert result.baselines is not None and result.loss < result.baselines.lowest_loss
