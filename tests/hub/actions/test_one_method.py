@@ -80,7 +80,7 @@ def test_a_search_over_methods_of_an_earlier_version_is_shown_and_verified_and_d
     shown = mixhub("report", done.uuid)
     assert shown.code == 0 and "chose among methods" in " ".join(shown.err.split() + shown.out.split())
     found = stored_report(home, done.uuid)
-    assert found.intervals == {} and len(found.trials) == 14 and found.weights and "few-shot" in search_page(found)
+    assert found.intervals == {} and len(found.trials) == 14 and found.weights and "All 14 trials" in search_page(found)
     assert mixhub("report").code == 0
     verified = verify(home, at("team/mix"))
     assert verified.reproduced and verified.score is not None and verified.unchecked == ()
