@@ -167,7 +167,7 @@ class Ledger:
     def adopt_stored(self) -> None:
         """Take all stored trials as they are, whatever the search would ask for."""
         for trial in self._stored:
-            self._by_weights.setdefault(_key(np.array(trial.weights)), trial)
+            self._by_weights.setdefault(_key(rows_of([trial])[0]), trial)
         self.trials += self._stored
         self._stored.clear()
 
@@ -215,7 +215,7 @@ class Ledger:
         is scored again, so that its losses are those of an uninterrupted search to the last bit."""
         taken = [self._stored.popleft() for _ in range(min(len(rows), len(self._stored)))]
         for trial, row in zip(taken, rows, strict=False):
-            if _key(np.array(trial.weights)) != _key(row):
+            if _key(rows_of([trial])[0]) != _key(row):
                 raise _other_search(
                     f"trial {trial.number} has the weights {list(trial.weights)}, this search asks for {row.tolist()}"
                 )

@@ -310,7 +310,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
 def _outdated(options: dict[str, Any]) -> str:
     """What of stored options is not searched any more, in words; the options without it."""
     seeds, l1 = options.pop("seeds", 1), options.pop("l1", None)
-    if chooses_method(options["method"], options["params"]):
+    if chooses_method(options.get("method"), options.get("params") or {}):
         options.update(method=None, params={})
         return "several methods or a range of an option"
     if seeds > 1:
