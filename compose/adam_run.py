@@ -1,5 +1,5 @@
-"""Gradient descent on the weights through the merge: Adam (Kingma and Ba, arXiv 1412.6980), for scorers that can run
-backward. A yardstick for the searches without gradients, and an option where memory allows it.
+"""Gradient descent on the weights through the merge by `torch.optim.Adam` (Kingma and Ba, arXiv 1412.6980), for scorers
+that can run backward. A yardstick for the searches without gradients, and an option where memory allows it.
 
 The same baselines, objective and limits as the default search. One step is one evaluation; it costs about three
 forwards and holds the activations of all examples of a chunk. Used through `compose.search.search`.
@@ -21,8 +21,6 @@ Floats = NDArray[np.float64]
 
 STEP = 0.1
 """The learning rate, in weight per step."""
-DECAY, DECAY_OF_SQUARES, TINY = 0.9, 0.999, 1e-8
-"""Adam's constants, as published."""
 
 
 class Differentiable(Protocol):
@@ -62,17 +60,24 @@ class AdamRun(JudgedRun):
     def _descend(self) -> None:
         if self._scorer is None:
             return
+        import torch  # what reads results needs none
+
         others = self._ledger.trials[1:]
         best = min(others, key=lambda trial: (trial.objective, trial.number))
-        weights = self._space.projected(np.array([best.weights]))[0]
-        mean, square = np.zeros(len(weights)), np.zeros(len(weights))
-        for step in range(1, self._ledger.left + 1):
-            _, gradients = self._scorer.losses_and_gradients(weights[None])
-            gradient = gradients[0] + self._ledger.penalty_gradient(weights)
-            if self._space.simplex:  # Adam levels all slopes, and what is common to them leads out of the space
-                gradient = (weights - self._space.projected((weights - STEP * gradient)[None])[0]) / STEP
-            mean = DECAY * mean + (1 - DECAY) * gradient
-            square = DECAY_OF_SQUARES * square + (1 - DECAY_OF_SQUARES) * gradient**2
-            direction = mean / (1 - DECAY**step) / (np.sqrt(square / (1 - DECAY_OF_SQUARES**step)) + TINY)
-            weights = self._space.projected((weights - STEP * direction)[None])[0]
-            self._ledger.score(weights[None], ["ask"])
+        weights = torch.from_numpy(self._space.projected(np.array([best.weights]))[0])
+        adam = torch.optim.Adam([weights], lr=STEP)
+        for _ in range(self._ledger.left):
+            weights.grad = torch.from_numpy(self._slope(self._scorer, weights.numpy()))
+            adam.step()
+            row = self._space.projected(weights.numpy()[None])
+            weights.copy_(torch.from_numpy(row[0]))
+            self._ledger.score(row, ["ask"])
+
+    def _slope(self, scorer: Differentiable, weights: Floats) -> Floats:
+        """(N,): of the objective; on the simplex only what stays within it, since Adam levels all slopes, and what is
+        common to them leads out."""
+        _, gradients = scorer.losses_and_gradients(weights[None])
+        slope = np.asarray(gradients[0] + self._ledger.penalty_gradient(weights))
+        if not self._space.simplex:
+            return slope
+        return np.asarray((weights - self._space.projected((weights - STEP * slope)[None])[0]) / STEP)

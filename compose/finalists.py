@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +16,14 @@ from .objective import Objective
 from .scoring.protocol import Scorer
 from .trials import Baselines, SearchResult, Trial, rows_of
 
-if TYPE_CHECKING:
-    from .method_space import MethodSpace
-
 FINALISTS = 5
 """Trials that are scored again beside the baselines."""
 
 Floats = NDArray[np.float64]
 
 
-def rescored(
-    result: SearchResult, scorer: Scorer, objective: Objective, *, coarse: str, methods: MethodSpace | None = None
-) -> SearchResult:
-    """`result` of a search (over `methods`) whose losses are of the format `coarse`, with those of `scorer`.
+def rescored(result: SearchResult, scorer: Scorer, objective: Objective, *, coarse: str) -> SearchResult:
+    """`result` of a search whose losses are of the format `coarse`, with those of `scorer`.
 
     Its trials stay as they were scored; losses and objectives of the choice and of the baselines are `scorer`'s. Where
     held-out examples decided (`gate`, as in the default search), and with the lorahub preset, which has no baselines,
@@ -39,17 +33,17 @@ def rescored(
     if not result.trials:
         return result
     trials = _finalists(result)
-    rows = np.array([trial.weights for trial in trials])
-    losses = objective.reduce(scorer.example_losses(rows_of(trials, methods)), scorer.token_counts)
+    rows = rows_of(trials)
+    losses = objective.reduce(scorer.example_losses(rows), scorer.token_counts)
     losses = np.where(np.isnan(losses), np.inf, losses)
     objectives = losses + objective.penalties(rows, len(scorer.token_counts))
     fine = {
-        t.mix: replace(t, loss=float(loss), objective=float(value))
+        t.weights: replace(t, loss=float(loss), objective=float(value))
         for t, loss, value in zip(trials, losses, objectives, strict=True)
     }
     baselines = _again(result.baselines, fine)
     stays = baselines is None or (result.gate is not None and not result.gate.kept_is_hopeful)
-    chosen = fine[_chosen(result).mix] if baselines is None or stays else _choice(list(fine.values()), baselines)
+    chosen = fine[result.weights] if baselines is None or stays else _choice(list(fine.values()), baselines)
     agreement = spearman(np.array([trial.objective for trial in trials]), objectives)
     use = f"for the losses that are shown; the choice is by those in {coarse}" if stays else "which decided"
     notes = (
@@ -65,26 +59,20 @@ def rescored(
         baselines=baselines,
         fell_back=result.fell_back if stays else _baseline_name(chosen, result),
         notes=(*result.notes, *notes),
-        method=chosen.method or result.method,
-        params=result.params if chosen.params is None else chosen.params,
     )
 
 
 def spearman(one: Floats, other: Floats) -> float:
-    """Rank correlation of two lists of numbers, ties by their mean rank; 1 where there is nothing to rank."""
-    a, b = _ranks(one), _ranks(other)
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
+    """Rank correlation of two lists of numbers; 1 where there is nothing to rank, which scipy has no number for."""
+    from scipy.stats import spearmanr
+
+    if min(len(np.unique(one)), len(np.unique(other))) < 2:
         return 1.0
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def _ranks(values: Floats) -> Floats:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(count) - (count - 1) / 2)[place], dtype=np.float64)
+    return float(spearmanr(one, other).statistic)
 
 
 def _chosen(result: SearchResult) -> Trial:
-    return next(trial for trial in result.trials if result.is_chosen(trial))
+    return next(trial for trial in result.trials if trial.weights == result.weights)
 
 
 def _finalists(result: SearchResult) -> list[Trial]:
@@ -92,21 +80,21 @@ def _finalists(result: SearchResult) -> list[Trial]:
     chosen = _chosen(result)
     rivals = [trial for trial in result.trials if trial.kind == chosen.kind]
     found = [chosen, *sorted(rivals, key=lambda trial: (trial.objective, trial.number))]
-    unique = list({trial.mix: trial for trial in found}.values())[:FINALISTS]
+    unique = list({trial.weights: trial for trial in found}.values())[:FINALISTS]
     if result.baselines is not None:
         baselines = result.baselines
         unique += [baselines.base, baselines.uniform, baselines.best_single]
-    return list({trial.mix: trial for trial in unique}.values())
+    return list({trial.weights: trial for trial in unique}.values())
 
 
-def _again(baselines: Baselines | None, fine: dict[tuple[object, ...], Trial]) -> Baselines | None:
+def _again(baselines: Baselines | None, fine: dict[tuple[float, ...], Trial]) -> Baselines | None:
     if baselines is None:
         return None
     return replace(
         baselines,
-        base=fine[baselines.base.mix],
-        uniform=fine[baselines.uniform.mix],
-        best_single=fine[baselines.best_single.mix],
+        base=fine[baselines.base.weights],
+        uniform=fine[baselines.uniform.weights],
+        best_single=fine[baselines.best_single.weights],
     )
 
 

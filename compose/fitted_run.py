@@ -62,7 +62,7 @@ class FittedRun(JudgedRun):
         self.held_out: dict[str, Floats] = {}
         self.hopeful: dict[str, int] = {}
         self.model: MarginModel | None = None
-        """As it was last, for a search that goes on from here (`grouped_runs.py`); so are the mixes above."""
+        """As it was last, for a search that goes on from here (`grouped_fit.py`); so are the mixes above."""
 
     def run(self) -> None:
         score_baselines(self._ledger, len(self._names))

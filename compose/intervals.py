@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -21,15 +21,7 @@ class Scored(Protocol):
     @property
     def weights(self) -> tuple[float, ...]: ...
     @property
-    def method(self) -> str | None: ...
-    @property
-    def params(self) -> Mapping[str, Any] | None: ...
-    @property
     def example_losses(self) -> tuple[float, ...] | None: ...
-
-
-Way = tuple[str | None, Mapping[str, Any] | None]
-"""Method and options of a mix; (None, None) where a search has only one."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +43,10 @@ def interval_of(losses: Sequence[float], *, seed: int = 0) -> Interval | None:
 
 
 def few_shot_intervals(
-    trials: Iterable[Scored],
-    compared: Mapping[str, Sequence[float]],
-    *,
-    ways: Mapping[str, Way] | None = None,
-    seed: int = 0,
+    trials: Iterable[Scored], compared: Mapping[str, Sequence[float]], *, seed: int = 0
 ) -> dict[str, Interval]:
-    """The interval of each of the weights `compared` by the trial that scored them; without those that have none.
-    `ways`: how they are mixed, in a search over methods."""
-    losses = {_key(trial.weights, (trial.method, trial.params)): trial.example_losses for trial in trials}
-    mixed = ways or {}
-    found = {name: losses.get(_key(weights, mixed.get(name, (None, None)))) for name, weights in compared.items()}
+    """The interval of each of the weights `compared` by the trial that scored them; without those that have none."""
+    losses = {trial.weights: trial.example_losses for trial in trials}
+    found = {name: losses.get(tuple(weights)) for name, weights in compared.items()}
     intervals = {name: interval_of(one, seed=seed) for name, one in found.items() if one is not None}
     return {name: one for name, one in intervals.items() if one is not None}
-
-
-def _key(weights: Sequence[float], way: Way) -> tuple[object, ...]:
-    return tuple(weights), way[0], tuple(sorted((way[1] or {}).items()))

@@ -86,13 +86,13 @@ class JudgedRun:
     def fell_back(self, chosen: Trial) -> str | None:
         if chosen.kind == "single":
             return self._names[chosen.weights.index(1.0) // self._groups]
-        return None if chosen.kind in ("ask", "part", "mean") else chosen.kind
+        return None if chosen.kind in ("ask", "part") else chosen.kind
 
     def _search_all(self) -> None:
         self.searched = self._ledger.searched = tuple(range(len(self._names)))
 
     def _asks(self) -> list[Trial]:
-        return [trial for trial in self._ledger.trials if trial.kind in ("ask", "mean")]
+        return [trial for trial in self._ledger.trials if trial.kind == "ask"]
 
     @staticmethod
     def _best(trials: Sequence[Trial]) -> Trial:
@@ -104,19 +104,16 @@ class JudgedRun:
             return []  # stored before they were kept
         return folds_of(len(losses_of(self.baselines.base)), self._seed)
 
-    def _judge_asks(
-        self, mixes: Mapping[str, Trial] | None = None, held_out: Mapping[str, Floats] | None = None
-    ) -> None:
-        """The gate, by choosing again among the trials that there are: no evaluation. `mixes` are further ones, with
-        their losses on examples that they were not chosen by."""
+    def _judge_asks(self) -> None:
+        """The gate, by choosing again among the trials that there are: no evaluation."""
         if not self._gated:
             return
         asks, folds = self._asks(), self._folds()
         if len(folds) < 2:
             self.notes.append(f"{self._why_no_folds()}, so that the few-shot loss decides.")
             return
-        found, losses = dict(mixes or {}), dict(held_out or {})
-        asks = [trial for trial in asks if trial not in found.values()]
+        found: dict[str, Trial] = {}
+        losses: dict[str, Floats] = {}
         allowed = [trial for trial in asks if trial.loss <= self.baselines.lowest_loss]
         if allowed:
             found[FOUND], losses[FOUND] = self._best(allowed), chosen_again(folds, asks)

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nevergrad as ng
 import numpy as np
@@ -26,11 +26,6 @@ from numpy.typing import NDArray
 
 from .errors import SearchError
 
-if TYPE_CHECKING:
-    from .method_space import MethodSpace, Range
-
-LEAD = 0.5
-"""Of the number of the method that a search begins with; an optimizer's first step along another's is 1."""
 HARMLESS = re.compile(
     r"COBYLA: Invalid (RHOEND|MAXFUN)"  # nevergrad passes no final radius; scipy then takes its own
     r"|Could not import matplotlib"  # cma would like to plot
@@ -56,7 +51,7 @@ def check_optimizer(optimizer: str, *, workers: int) -> None:
     if workers > 1 and ng.optimizers.registry[optimizer].no_parallelization:
         raise SearchError(
             f"{optimizer} asks for one point at a time, not {workers}",
-            remedy="use --workers 1, or an optimizer such as OnePlusOne or CMA",
+            remedy="use 1, or an optimizer such as OnePlusOne or CMA",
         )
 
 
@@ -64,7 +59,6 @@ class Asker:
     """One optimizer over `len(start)` numbers within `bounds`, started at `start`.
 
     `first_step` is the size of its first moves, in weight; by default nevergrad's, a sixth of the range.
-    `methods`: over the method and its searched options as well, from `methods.plain`; a point is then such a row.
     `budget` and `workers` are hints to the optimizer; the caller counts. Error: `SearchError` for a name that nevergrad
     does not have, or an optimizer that does not work here (a missing package, no parallel evaluations).
     """
@@ -79,7 +73,6 @@ class Asker:
         workers: int,
         seed: int,
         first_step: float | None = None,
-        methods: MethodSpace | None = None,
     ) -> None:
         check_optimizer(optimizer, workers=workers)
         self.name = optimizer
@@ -88,12 +81,10 @@ class Asker:
         weights = ng.p.Array(init=np.asarray(start, dtype=float), lower=bounds[0], upper=bounds[1])
         if first_step is not None:
             weights.set_mutation(sigma=first_step)
-        self._methods = methods
-        parameter = weights if methods is None else _mixed_space(weights, methods)
-        parameter.random_state = np.random.RandomState(seed)
+        weights.random_state = np.random.RandomState(seed)
         with self._guarded():
             self._optimizer: Any = ng.optimizers.registry[optimizer](
-                parametrization=parameter, budget=budget, num_workers=workers
+                parametrization=weights, budget=budget, num_workers=workers
             )
 
     def __enter__(self) -> Asker:
@@ -110,7 +101,7 @@ class Asker:
             raise SearchError(f"ask() before the {len(self._asked)} points of the last one were told")
         with self._guarded():
             self._asked = [self._optimizer.ask() for _ in range(count)]
-        return np.array([self._row(candidate.value) for candidate in self._asked], dtype=np.float64)
+        return np.array([candidate.value for candidate in self._asked], dtype=np.float64)
 
     def tell(self, values: Sequence[float]) -> None:
         """The objective values of the points of the last `ask`, in that order."""
@@ -133,12 +124,6 @@ class Asker:
             thread.stop()
             thread.join(timeout=5)
         self._optimizer = None
-
-    def _row(self, value: Any) -> Any:
-        if self._methods is None:
-            return value
-        way = value["2 way"]
-        return [*value["1 weights"], way["number"], *(way.get(name, 0.0) for name in self._methods.searched)]
 
     def _settle(self) -> None:
         """Wait for a library function's answer, so that its warnings come while they are looked for. Only a moment:
@@ -164,33 +149,6 @@ class Asker:
                 self.finished = True
             elif not HARMLESS.search(str(warning.message)):
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-
-
-def _mixed_space(weights: Any, methods: MethodSpace) -> Any:
-    """Weights, and one of the methods with what is searched of its options; it begins at `methods.plain`.
-
-    Nevergrad sorts the parts by name, and Cobyla first goes along one number after the other, each time from the best
-    point so far: so the weights are named first, and the methods are tried at weights that are worth it. The choice
-    takes the largest of its numbers (`deterministic`) instead of drawing by them: a point is always the same candidate.
-    Nevergrad's own beginning (`way.value = ...`) gives the number of one of two methods a lead of more than Cobyla's
-    step, so that the other is never tried.
-    """
-    ways = [
-        ng.p.Dict(number=number, **{name: _scalar(one) for name, one in choice.ranges.items()})
-        for number, choice in enumerate(methods.choices)
-    ]
-    way = ways[0]
-    if len(ways) > 1:
-        way = ng.p.Choice(ways, deterministic=True)
-        begin = np.zeros(len(ways))
-        begin[methods.names.index(methods.plain.method)] = LEAD
-        way.indices.set_standardized_data(begin)
-    return ng.p.Dict(**{"1 weights": weights, "2 way": way})
-
-
-def _scalar(one: Range) -> Any:
-    scalar = ng.p.Scalar(init=one.start, lower=one.low, upper=one.high)
-    return scalar.set_integer_casting() if one.whole else scalar
 
 
 def _threads_of(optimizer: Any) -> list[Any]:

@@ -55,8 +55,8 @@ class Objective:
         return slope if self.prior is None else slope + self.prior.gradient(weights) / examples
 
 
-def default_objective(l1: float = DEFAULT_L1) -> Objective:
-    return Objective(reduce=mean_over_examples, l1=l1)
+def default_objective() -> Objective:
+    return Objective(reduce=mean_over_examples, l1=DEFAULT_L1)
 
 
 LORAHUB_OBJECTIVE = Objective(reduce=lorahub_mean, l1=0.05)

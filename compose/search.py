@@ -12,8 +12,6 @@ An optimizer's own recommendation is not used: with some of them it is worse tha
 `preset="lorahub"` is the reference's search (arXiv 2307.13269 and its code): NGOpt from 0 within +-1.5, one evaluation
 at a time, and the point that nevergrad recommends.
 
-With `methods` the merge method and numbers of its options are searched as well (`mixed_run.py`).
-
     result = search(["a", "b", "c"], scorer, budget=40)
     merged = merge(adapters, result.weights)
 """
@@ -27,14 +25,12 @@ from .adam_run import AdamRun, Differentiable
 from .errors import SearchError
 from .fitted_run import FittedRun
 from .gate import Gate
-from .grouped_runs import GroupedFit, GroupedNevergrad
+from .grouped_fit import GroupedFit
 from .judged_run import JudgedRun
 from .lorahub_preset import PresetRun
-from .mixed_run import MixedRun
-from .mixed_settings import ONE_AT_A_TIME, mixed_optimizer
 from .module_groups import ModuleGroups, column_names
 from .nevergrad_run import NevergradRun
-from .objective import DEFAULT_L1, LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
+from .objective import LORAHUB_OBJECTIVE, Objective, default_objective, mean_over_examples
 from .prior import Prior
 from .search_settings import ADAM, FIT, OWN, check_settings, limits_of
 from .space import Space
@@ -43,7 +39,6 @@ from .trials import Ledger, Progress, SearchResult, Trial
 
 if TYPE_CHECKING:
     from .adapter import LoraAdapter
-    from .method_space import MethodSpace
     from .methods.params import Value
     from .scoring.protocol import Scorer
 
@@ -63,12 +58,9 @@ def search(
     optimizer: str | None = None,
     preset: str | None = None,
     bounds: tuple[float, float] | None = None,
-    l1: float | None = None,
     simplex: bool = False,
     scale: tuple[float, float] | None = None,
     groups: ModuleGroups | None = None,
-    methods: MethodSpace | None = None,
-    seeds: int = 1,
     gate: bool = True,
     top: int = TOP,
     replay: Sequence[Trial] = (),
@@ -79,16 +71,11 @@ def search(
     optimizer  fit (the default), adam (for scorers that can run backward), or a name from nevergrad's registry.
     workers    points that a nevergrad optimizer is asked for at a time, scored as one batch.
     bounds     of every weight: by default 0 to 1.5 for fit and adam, -1.5 to 1.5 for the others.
-    l1         multiplies mean |w|: by default 0 for fit and adam, which have a prior of their own, 0.05 for the others.
     simplex    weights are not negative and add up to 1, in every group. What a nevergrad optimizer or adam asks for is
                scored at the nearest such point.
     scale      with `simplex`: they add up to a number between these two instead, which the search chooses.
-    groups     a weight for each group of modules of each adapter; the scorer must have been made with the same groups.
-               Base, uniform and the single adapters are still whole ones. Not for the preset.
-    methods    search the merge method as well, by nevergrad; the scorer must have been made with the same methods. Not
-               with groups, seeds or the preset.
-    seeds      searches by a nevergrad optimizer that share the budget; the mean of what they find is one more mix, for
-               the method exact.
+    groups     a weight for each group of modules of each adapter, for fit and adam; the scorer must have been made with
+               the same groups. Base, uniform and the single adapters are still whole ones.
     gate       False: the few-shot loss decides; for adam and nevergrad's optimizers.
     top        adapters in the uniform mix of the best that is scored as well, by adam and nevergrad's; 0: none.
     replay     trials of an earlier run with the same settings: their losses are taken instead of scored again.
@@ -98,22 +85,21 @@ def search(
     """
     names = tuple(one if isinstance(one, str) else one.name for one in adapters)
     check_settings(
-        names, budget=budget, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds, l1=l1,
-        simplex=simplex, scale=scale, groups=len(groups) if groups else None, seeds=seeds, gate=gate, top=top,
-        method=scorer.method, params=scorer.method_params, methods=methods,
+        names, budget=budget, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds,
+        simplex=simplex, scale=scale, groups=len(groups) if groups else None, gate=gate, top=top,
+        method=scorer.method, params=scorer.method_params,
     )  # fmt: skip
-    optimizer = mixed_optimizer(optimizer, methods, workers=workers)
     columns = column_names(names, groups)
     if columns != tuple(scorer.adapter_names):
         raise SearchError(
             f"the scorer mixes {', '.join(scorer.adapter_names)}, the search was asked for {', '.join(columns)}",
             remedy="make the scorer from the same adapters and groups, in the same order",
         )
-    objective = _objective_of(optimizer, preset=preset, l1=l1, groups=len(groups) if groups else 1)
-    ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial, methods=methods)
+    objective = _objective_of(optimizer, preset=preset, groups=len(groups) if groups else 1)
+    ledger = Ledger(scorer, objective, budget=budget, replay=replay, on_trial=on_trial)
     run = _run_of(
         names, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=bounds,
-        simplex=simplex, scale=scale, seeds=seeds, gate=gate, top=top, scorer=scorer, groups=groups, methods=methods,
+        simplex=simplex, scale=scale, gate=gate, top=top, scorer=scorer, groups=groups,
     )  # fmt: skip
     stopped = False
     try:
@@ -126,7 +112,7 @@ def search(
         run.judge_stored()
     way = scorer.method, scorer.method_params
     return _result(
-        names, ledger, run, seed=seed, seeds=seeds, preset=preset, way=way, stopped=stopped, groups=groups,
+        names, ledger, run, seed=seed, preset=preset, way=way, stopped=stopped, groups=groups,
         bounds=bounds,
     )  # fmt: skip
 
@@ -142,9 +128,7 @@ def finish(
     optimizer: str | None = None,
     preset: str | None = None,
     params: Mapping[str, object] | None = None,
-    methods: MethodSpace | None = None,
     groups: ModuleGroups | None = None,
-    seeds: int = 1,
     gate: bool = True,
     top: int = TOP,
 ) -> SearchResult:
@@ -153,19 +137,18 @@ def finish(
 
     `SearchError` when there is not even what a mix is compared with.
     """
-    ledger = Ledger(None, default_objective(DEFAULT_L1), budget=budget, replay=trials, on_trial=None, methods=methods)
+    ledger = Ledger(None, default_objective(), budget=budget, replay=trials, on_trial=None)
     ledger.adopt_stored()
     listed = tuple(names)
-    asked = mixed_optimizer(optimizer, methods, workers=workers)
     run = _run_of(
-        listed, ledger, seed=seed, workers=workers, optimizer=asked, preset=preset, bounds=None, simplex=False,
-        scale=None, seeds=seeds, gate=gate, top=top, scorer=None, groups=groups, methods=methods,
+        listed, ledger, seed=seed, workers=workers, optimizer=optimizer, preset=preset, bounds=None, simplex=False,
+        scale=None, gate=gate, top=top, scorer=None, groups=groups,
     )  # fmt: skip
     run.run_no_further()
     run.notes.append(f"The search was finished early, after {len(trials)} of {budget} evaluations.")
     way = method, params or {}
     return _result(
-        listed, ledger, run, seed=seed, seeds=seeds, preset=preset, way=way, stopped=False, groups=groups,
+        listed, ledger, run, seed=seed, preset=preset, way=way, stopped=False, groups=groups,
         bounds=None,
     )  # fmt: skip
 
@@ -173,12 +156,12 @@ def finish(
 Run = PresetRun | JudgedRun
 
 
-def _objective_of(optimizer: str | None, *, preset: str | None, l1: float | None, groups: int) -> Objective:
+def _objective_of(optimizer: str | None, *, preset: str | None, groups: int) -> Objective:
     if preset:
         return LORAHUB_OBJECTIVE
     if optimizer in OWN:
-        return Objective(mean_over_examples, l1=l1 or 0.0, prior=Prior(DESCENT_STRENGTH, groups))
-    return default_objective(DEFAULT_L1 if l1 is None else l1)
+        return Objective(mean_over_examples, l1=0.0, prior=Prior(DESCENT_STRENGTH, groups))
+    return default_objective()
 
 
 def _run_of(
@@ -192,32 +175,21 @@ def _run_of(
     bounds: tuple[float, float] | None,
     simplex: bool,
     scale: tuple[float, float] | None,
-    seeds: int,
     gate: bool,
     top: int,
     scorer: Scorer | None,
     groups: ModuleGroups | None,
-    methods: MethodSpace | None,
 ) -> Run:
     if preset:
         return PresetRun(names, ledger, seed=seed, gated=gate)
     within = limits_of(bounds, optimizer, simplex=simplex)
     space = Space(len(names), within, simplex, len(groups) if groups else 1, scale or (1.0, 1.0))
-    if methods is not None:
-        return MixedRun(
-            names, ledger, methods, seed=seed, workers=workers, optimizer=optimizer or ONE_AT_A_TIME, space=space,
-            gated=gate, top=top,
-        )  # fmt: skip
     if optimizer in (None, FIT):
         return (GroupedFit if space.groups > 1 else FittedRun)(names, ledger, seed=seed, space=space)
     if optimizer == ADAM:
         return AdamRun(names, ledger, _differentiable(scorer), seed=seed, space=space, gated=gate, top=top)
-    if space.groups > 1:
-        return GroupedNevergrad(
-            names, ledger, seed=seed, workers=workers, optimizer=optimizer, space=space, gated=gate, top=top
-        )
     return NevergradRun(
-        names, ledger, seed=seed, workers=workers, optimizer=optimizer, space=space, seeds=seeds, gated=gate, top=top
+        names, ledger, seed=seed, workers=workers, optimizer=optimizer, space=space, gated=gate, top=top
     )
 
 
@@ -234,7 +206,6 @@ def _result(
     run: Run,
     *,
     seed: int,
-    seeds: int,
     preset: str | None,
     way: tuple[str, Mapping[str, object]],
     stopped: bool,
@@ -242,7 +213,7 @@ def _result(
     bounds: tuple[float, float] | None,
 ) -> SearchResult:
     chosen = run.choose()
-    method, params = way if chosen.method is None else (chosen.method, chosen.params or {})
+    method, params = way
     fell_back = run.fell_back(chosen)
     return SearchResult(
         adapter_names=names,
@@ -260,7 +231,6 @@ def _result(
         stopped=stopped,
         fell_back=fell_back,
         gate=run.gate,
-        seeds=seeds,
         notes=(
             *run.notes,
             *_notes_on(chosen, method, run.gate, fell_back, searched=len(run.searched) * max(1, len(groups or ()))),

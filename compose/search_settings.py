@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .baselines import check_budget
 from .errors import SearchError
-from .grouped_runs import check_group_budget, check_reach
-from .margin_model import RESAMPLES
-from .mixed_settings import check_methods, check_scorable, mixed_optimizer
-from .nevergrad_run import check_seeds
+from .grouped_fit import check_group_budget
+from .nevergrad_run import check_reach
 from .space import Space
 from .top_mix import TOP
-
-if TYPE_CHECKING:
-    from .method_space import MethodSpace
 
 FIT, ADAM = "fit", "adam"
 OWN = (None, FIT, ADAM)
@@ -39,26 +33,18 @@ def check_settings(
     optimizer: str | None,
     preset: str | None,
     bounds: tuple[float, float] | None,
-    l1: float | None,
     simplex: bool = False,
     scale: tuple[float, float] | None = None,
     groups: int | None = None,
-    seeds: int = 1,
     gate: bool = True,
     top: int = TOP,
     method: str,
     params: Mapping[str, object],
-    methods: MethodSpace | None = None,
 ) -> None:
     """`SearchError` for settings that no search can have, before anything is loaded; nevergrad is, if named. `groups`:
     how many weights an adapter has, None for one in all."""
-    if methods is not None:
-        check_methods(
-            methods.names, weights_only=optimizer in (FIT, ADAM), preset=preset, grouped=groups is not None,
-            seeds=seeds,
-        )  # fmt: skip
-        optimizer = mixed_optimizer(optimizer, methods, workers=workers)
-    check_scorable(methods.names if methods else [method], len(names), limits_of(bounds, optimizer, simplex=simplex))
+    if method == "slerp":
+        _check_slerp(len(names), limits_of(bounds, optimizer, simplex=simplex))
     if not names:
         raise SearchError("there is no adapter to search", remedy="name at least one adapter")
     if budget < 1 or workers < 1:
@@ -67,12 +53,6 @@ def check_settings(
         raise SearchError(f"the seed {seed} is not between 0 and 2**32 - 1")
     if bounds is not None and not (np.isfinite(bounds).all() and bounds[0] < bounds[1]):
         raise SearchError(f"the bounds {bounds} are not a lower and an upper finite number")
-    if l1 is not None and not 0 <= l1 < np.inf:
-        raise SearchError(f"l1 is {l1}, it must be 0 or a positive number")
-    if l1 and preset is None and optimizer in (None, FIT):
-        raise SearchError(
-            f"{FIT} has a prior in place of l1", remedy="leave --l1 out, or use --optimizer Cobyla or adam"
-        )  # fmt: skip
     if optimizer == ADAM and preset is None and method not in SMOOTH:
         raise SearchError(
             f"adam needs gradients by the weights, which mixes by the method {method} do not have",
@@ -84,16 +64,13 @@ def check_settings(
         _check_sums(limits_of(bounds, optimizer), scale or (1.0, 1.0), len(names))
     elif scale is not None:
         raise SearchError("a scale is for weights that add up to something", remedy="--simplex --scale 0.5,1.5")
-    if seeds < 1 or top < 0:
-        raise SearchError(f"seeds {seeds} must be at least 1, and top {top} at least 0")
-    if seeds > 1 and preset is None and optimizer in OWN:
-        what = "descends from one point" if optimizer == ADAM else f"averages {RESAMPLES} fits already"
+    if top < 0:
+        raise SearchError(f"top is {top}, it must be at least 0")
+    if groups is not None and preset is None and optimizer not in OWN:
         raise SearchError(
-            f"{optimizer or FIT} {what}; several seeds are for nevergrad's optimizers",
-            remedy="leave --seeds out, or --optimizer Cobyla",
+            f"groups are fitted or descended on; {optimizer} searches weights of whole adapters",
+            remedy=f"leave --groups out, or --optimizer {FIT} or {ADAM} with a loss as the objective",
         )
-    if seeds > 1 and groups is not None:
-        raise SearchError("several seeds are for weights of whole adapters", remedy="leave --seeds or --groups out")
     if not gate and preset is None and optimizer in (None, FIT):
         raise SearchError(
             "the fit always holds examples out", remedy="leave --no-gate out, or --optimizer Cobyla"
@@ -106,13 +83,11 @@ def check_settings(
             from .nevergrad_search import check_optimizer
 
             check_optimizer(optimizer, workers=workers)
-            check_seeds(seeds, len(names), budget, method=method)
             if simplex:
                 within = limits_of(bounds, optimizer, simplex=True)
-                space = Space(len(names), within, True, groups or 1, scale or (1.0, 1.0))
-                check_reach(space, budget, seeds=seeds)
+                check_reach(Space(len(names), within, True, scale=scale or (1.0, 1.0)), budget)
     else:
-        others = (optimizer, bounds, l1, groups, seeds if seeds > 1 else None)
+        others = (optimizer, bounds, groups)
         _check_preset(preset, workers=workers, others=others, method=method, params=params)
 
 
@@ -141,6 +116,13 @@ def limits_of(
     return (max(0.0, low) if simplex else low), high
 
 
+def _check_slerp(adapters: int, bounds: tuple[float, float]) -> None:
+    if adapters > 2:
+        raise SearchError(f"slerp goes between two adapters, not {adapters}", remedy="name two, or another --method")
+    if bounds[0] < 0:
+        raise SearchError(f"slerp takes weights from 0, the search has {bounds[0]:g} too", remedy="use --bounds 0,1.5")
+
+
 def _check_preset(
     preset: str, *, workers: int, others: tuple[object, ...], method: str, params: Mapping[str, object]
 ) -> None:
@@ -148,12 +130,12 @@ def _check_preset(
         raise SearchError(f"there is no preset {preset!r}", remedy=f"use {LORAHUB}")
     if workers != 1 or any(other is not None for other in others):
         raise SearchError(
-            f"the preset {LORAHUB} fixes optimizer, workers, bounds, seeds and l1, and has no groups",
+            f"the preset {LORAHUB} fixes optimizer, workers and bounds, and has no groups",
             remedy="leave them out, or the preset",
         )
     if (method, params.get("fold")) != ("lorahub", "lorahub-compat"):
         raise SearchError(
             f"the preset {LORAHUB} needs a scorer of the method lorahub with the fold lorahub-compat, this one has "
             f"{method} with {dict(params)}",
-            remedy="--method lorahub --fold lorahub-compat",
+            remedy="--method lorahub --param fold=lorahub-compat",
         )

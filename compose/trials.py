@@ -20,21 +20,19 @@ from .gate import Gate
 from .objective import Objective
 
 if TYPE_CHECKING:
-    from .method_space import MethodSpace
     from .methods.params import Value
     from .scoring.protocol import Scorer
 
-Kind = Literal["base", "uniform", "single", "part", "top", "fold", "ask", "mean", "recommend"]
+Kind = Literal["base", "uniform", "single", "part", "top", "fold", "ask", "recommend"]
 """What a trial is for: `part` is a mix without one group of modules of one adapter, `top` the uniform mix of the best
-singles, `fold` a mix made without some of the examples, `mean` the mean of what several searches found."""
+singles, `fold` a mix made without some of the examples."""
 
 
 @dataclass(frozen=True)
 class Trial:
     """One weight vector and what it scored. `number` counts from 1; `loss` may be infinite, never NaN.
 
-    `example_losses` (E,) is None in trials that were stored before they were kept. `method` and `params` say how it was
-    mixed where a search chooses among methods; None: by the search's own.
+    `example_losses` (E,) is None in trials that were stored before they were kept.
     """
 
     number: int
@@ -43,13 +41,6 @@ class Trial:
     objective: float
     kind: Kind
     example_losses: tuple[float, ...] | None = None
-    method: str | None = None
-    params: Mapping[str, Value] | None = None
-
-    @property
-    def mix(self) -> tuple[object, ...]:
-        """What was mixed and how; equal where two trials are of the same candidate."""
-        return (self.weights, self.method, tuple(sorted((self.params or {}).items())))
 
 
 @dataclass(frozen=True)
@@ -102,7 +93,6 @@ class SearchResult:
     fell_back: str | None
     notes: tuple[str, ...]
     gate: Gate | None = None
-    seeds: int = 1
     groups: tuple[str, ...] = ()
     method: str | None = None
     """How the weights are to be mixed, with `params`; None in searches that were made before it was kept."""
@@ -114,17 +104,9 @@ class SearchResult:
         size = max(1, len(self.groups))
         return tuple(self.weights[i : i + size] for i in range(0, len(self.weights), size))
 
-    def is_chosen(self, trial: Trial) -> bool:
-        """Whether `trial` is of the mix that was chosen."""
-        same_way = trial.method is None or (trial.method, trial.params) == (self.method, self.params)
-        return same_way and trial.weights == self.weights
-
 
 class Ledger:
-    """Trials in the order in which they were scored. Without a scorer it only holds those that were given.
-
-    In a search over `methods` a row is that of `method_space.py`; weights alone are mixed by its `plain` setting.
-    """
+    """Trials in the order in which they were scored. Without a scorer it only holds those that were given."""
 
     def __init__(
         self,
@@ -134,16 +116,12 @@ class Ledger:
         budget: int,
         replay: Sequence[Trial],
         on_trial: Callable[[Progress], None] | None,
-        methods: MethodSpace | None = None,
     ) -> None:
         self.trials: list[Trial] = []
         self.budget = budget
         self.searched: tuple[int, ...] | None = None
         self._scorer, self._objective, self._on_trial = scorer, objective, on_trial
         self._examples = len(scorer.token_counts) if scorer is not None else 1
-        self._methods = methods
-        known = len(replay[0].weights) if replay else 0
-        self._adapters = len(scorer.adapter_names) if scorer is not None else known
         self._stored = deque(replay)
         self._by_weights: dict[bytes, Trial] = {}
 
@@ -158,12 +136,12 @@ class Ledger:
 
     def find(self, row: NDArray[np.float64]) -> Trial | None:
         """The trial of exactly these weights, bit for bit."""
-        return self._by_weights.get(_key(self._whole(row[None])[0]))
+        return self._by_weights.get(_key(row))
 
     def score(self, rows: NDArray[np.float64], kinds: Sequence[Kind], *, again: bool = False) -> list[Trial]:
         """A trial for each row of (K, N); rows scored before (and twins in the batch) are neither scored nor counted,
         unless `again`. All new rows are scored as ONE batch."""
-        rows = self._whole(rows) + 0.0  # -0.0 and 0.0 are the same weight
+        rows = rows + 0.0  # -0.0 and 0.0 are the same weight
         fresh: dict[int, bytes] = {}
         for i, row in enumerate(rows):
             key = _key(row)
@@ -189,7 +167,7 @@ class Ledger:
     def adopt_stored(self) -> None:
         """Take all stored trials as they are, whatever the search would ask for."""
         for trial in self._stored:
-            self._by_weights.setdefault(_key(rows_of([trial], self._methods)[0]), trial)
+            self._by_weights.setdefault(_key(rows_of([trial])[0]), trial)
         self.trials += self._stored
         self._stored.clear()
 
@@ -212,14 +190,13 @@ class Ledger:
         else:
             losses = np.array([trial.loss for trial in stored])
             per_example = [trial.example_losses for trial in stored]
-        weights = rows if self._methods is None else rows[:, : -self._methods.columns]
-        objectives = losses + self._objective.penalties(weights, self._examples)
+        objectives = losses + self._objective.penalties(rows, self._examples)
         new = [
             Trial(
                 len(self.trials) + 1 + i, tuple(row.tolist()), float(losses[i]), float(objectives[i]), kinds[i],
-                per_example[i], *self._way(rows[i]),
+                per_example[i],
             )
-            for i, row in enumerate(weights)
+            for i, row in enumerate(rows)
         ]  # fmt: skip
         for mine, theirs in zip(new, stored or (), strict=stored is not None):
             if (mine.objective, mine.kind) != (theirs.objective, theirs.kind):
@@ -238,24 +215,11 @@ class Ledger:
         is scored again, so that its losses are those of an uninterrupted search to the last bit."""
         taken = [self._stored.popleft() for _ in range(min(len(rows), len(self._stored)))]
         for trial, row in zip(taken, rows, strict=False):
-            [held] = rows_of([trial], self._methods)
-            if _key(held) != _key(row):
+            if _key(rows_of([trial])[0]) != _key(row):
                 raise _other_search(
-                    f"trial {trial.number} has the weights {held.tolist()}, this search asks for {row.tolist()}"
+                    f"trial {trial.number} has the weights {list(trial.weights)}, this search asks for {row.tolist()}"
                 )
         return taken if taken and len(taken) == len(rows) else None
-
-    def _whole(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self._methods is None or rows.shape[1] != self._adapters:
-            return rows
-        return self._methods.widened(rows)
-
-    def _way(self, row: NDArray[np.float64]) -> tuple[str | None, Mapping[str, Value] | None]:
-        """Method and options of a row; (None, None) where the search has only one."""
-        if self._methods is None:
-            return None, None
-        setting = self._methods.decode(row[-self._methods.columns :].tolist())
-        return setting.method, dict(setting.params)
 
     def _report(self, new: Sequence[Trial], *, replayed: bool) -> None:
         if self._on_trial is not None:
@@ -264,10 +228,9 @@ class Ledger:
             )
 
 
-def rows_of(trials: Sequence[Trial], methods: MethodSpace | None = None) -> NDArray[np.float64]:
-    """(T, N): the rows that trials were scored as; with their methods' numbers in a search over `methods`."""
-    columns = [() if methods is None else methods.encode(trial.method, trial.params) for trial in trials]
-    return np.array([[*t.weights, *more] for t, more in zip(trials, columns, strict=True)], dtype=np.float64)
+def rows_of(trials: Sequence[Trial]) -> NDArray[np.float64]:
+    """(T, N): the weights of the trials."""
+    return np.array([trial.weights for trial in trials], dtype=np.float64)
 
 
 def _key(row: NDArray[np.float64]) -> bytes:
@@ -277,6 +240,6 @@ def _key(row: NDArray[np.float64]) -> bytes:
 def _other_search(difference: str) -> SearchError:
     return SearchError(
         f"the stored trials belong to another search: {difference}",
-        remedy="resume with the same adapters, examples, base, method, seed, budget, workers, optimizer, bounds, "
-        "groups, methods and l1; what another version of mixhub began is published by --resume ID --finish",
+        remedy="resume with the same adapters, examples, base, method, seed, budget, workers, optimizer, bounds "
+        "and groups; what another version of mixhub began is published by --resume ID --finish",
     )

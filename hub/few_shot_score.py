@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from compose.intervals import Interval, Scored, Way, few_shot_intervals, interval_of
+from compose.intervals import Interval, Scored, few_shot_intervals, interval_of
 
 MIX = "mix"
 BASELINES = ("base", "uniform", "best_single")
@@ -31,16 +31,11 @@ def losses_of(result: Mapping[str, Any], intervals: Mapping[str, Interval]) -> d
 def intervals_of(result: Mapping[str, Any], trials: Iterable[Scored]) -> dict[str, Interval]:
     """By `MIX` and the `BASELINES`, from a result as it is stored; without those that have no interval."""
     baselines = result.get("baselines") or {}
-    scored = list(trials)
     compared = {name: (baselines.get(name) or {}).get("weights") for name in BASELINES}
     compared[MIX] = result.get("weights")
-    ways: dict[str, Way] = {}
-    if any(trial.method for trial in scored):
-        mixes = {**{name: baselines.get(name) or {} for name in BASELINES}, MIX: result}
-        ways = {name: (one.get("method"), one.get("params")) for name, one in mixes.items()}
     if result.get("preset"):
         compared["base"] = [0.0] * len(result.get("weights") or ())
-    found = few_shot_intervals(scored, {name: weights for name, weights in compared.items() if weights}, ways=ways)
+    found = few_shot_intervals(trials, {name: weights for name, weights in compared.items() if weights})
     if result.get("preset") and "base" not in found:  # none of its trials; it was scored to explain the mix
         shown = ((result.get("explanation") or {}).get("example_losses") or {}).get("base") or ()
         one = interval_of([math.inf if loss is None else loss for loss in shown])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
 from hub.finite import finite
 
@@ -25,10 +25,6 @@ class AnyTrial(Protocol):
     def loss(self) -> float: ...
     @property
     def objective(self) -> float: ...
-    @property
-    def method(self) -> str | None: ...
-    @property
-    def params(self) -> Mapping[str, Any] | None: ...
 
 
 def trials_text(trials: Iterable[AnyTrial]) -> str:
@@ -40,8 +36,6 @@ def trials_text(trials: Iterable[AnyTrial]) -> str:
             "weights": list(trial.weights),
             "loss": finite(trial.loss),
             "objective": finite(trial.objective),
-            # only of a search over methods, so that all others keep their bytes
-            **({} if trial.method is None else {"method": trial.method, "params": dict(trial.params or {})}),
         }
         for trial in trials
     )

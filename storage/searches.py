@@ -50,7 +50,6 @@ class Trial:
     """One weight vector and its loss. `objective` is the loss plus penalties. Both may be inf or nan.
 
     `example_losses`: one per example, one that is not finite comes back as inf; None: they were not kept.
-    `method` and `params` say how it was mixed where the search chooses among methods; None: by the search's own.
     """
 
     number: int
@@ -60,8 +59,6 @@ class Trial:
     objective: float
     seconds: float
     example_losses: tuple[float, ...] | None = None
-    method: str | None = None
-    params: Mapping[str, Any] | None = None
 
 
 def start(
@@ -103,25 +100,22 @@ def add_trials(session: Session, search: Search, trials: Iterable[Trial]) -> Non
             {
                 "search_id": search.id, "number": trial.number, "kind": trial.kind, "weights": list(trial.weights),
                 "loss": _or_null(trial.loss), "objective": _or_null(trial.objective), "seconds": trial.seconds,
-                "example_losses": _as_json(trial.example_losses), "method": trial.method,
-                "params": None if trial.params is None else dict(trial.params),
+                "example_losses": _as_json(trial.example_losses),
             }
             for trial in listed
         ],
     )  # fmt: skip
     numbers = [trial.number for trial in listed]
-    query = select(TrialRow.number, TrialRow.weights, TrialRow.method, TrialRow.params).where(
+    query = select(TrialRow.number, TrialRow.weights).where(
         TrialRow.search_id == search.id, TrialRow.number.in_(numbers)
     )
-    stored = {row[0]: (tuple(row[1]), row[2], row[3]) for row in session.execute(query)}
+    stored = {row[0]: tuple(row[1]) for row in session.execute(query)}
     for trial in listed:
-        own = (trial.weights, trial.method, trial.params)
-        if stored[trial.number] != own:
-            what = "weights" if stored[trial.number][0] != trial.weights else "method or options"
+        if stored[trial.number] != trial.weights:
             raise Conflict(
-                f"Trial {trial.number} of the search {search.uuid} has other {what} already.",
+                f"Trial {trial.number} of the search {search.uuid} has other weights already.",
                 expected=str(stored[trial.number]),
-                found=str(own),
+                found=str(trial.weights),
                 remedy="Resume with the settings and versions that the search was started with.",
             )
 
@@ -132,7 +126,7 @@ def trials(session: Session, search: Search) -> list[Trial]:
     return [
         Trial(
             row.number, row.kind, tuple(row.weights), _or_nan(row.loss), _or_nan(row.objective), row.seconds,
-            _from_json(row.example_losses), row.method, row.params,
+            _from_json(row.example_losses),
         )
         for row in rows
     ]  # fmt: skip

@@ -107,6 +107,15 @@ def attributes(tree: ast.AST) -> set[str]:
     return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
+def test_only_its_command_knows_what_reproduces_tables_and_only_once_it_runs() -> None:
+    users = {path.relative_to(ROOT) for path in FILES for _, name in imported(path) if name.startswith("hub.reproduce")}
+    assert {path for path in users if path.parent != Path("hub/reproduce")} == {Path("hub/cli/reproduce.py")}
+
+
+def test_the_demo_ships_its_run_and_its_data_and_no_training() -> None:
+    assert {path.name for path in (ROOT / "hub" / "demo").rglob("*.py")} == {"__init__.py", "run.py"}
+
+
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
@@ -118,7 +127,7 @@ def attributes(tree: ast.AST) -> set[str]:
         ("from hub.client import Hub", "torch transformers fastapi nevergrad"),
         ("import hub.cli.main", "typer rich sqlalchemy numpy"),  # in its first moment it cannot say "interrupted"
         ("from hub.cli.commands import app_for; app_for('ls')", "hub.client hub.actions.search numpy boto3"),
-        ("from hub.cli.commands import app_for; app_for()", "torch transformers fastapi nevergrad"),
+        ("from hub.cli.commands import app_for; app_for()", "torch transformers fastapi nevergrad hub.reproduce"),
         ("import hub.local_hub, hub.remote.hub", "torch transformers fastapi nevergrad huggingface_hub"),
         ("import storage, storage.revisions, storage.blobs", "torch compose hub fastapi"),
     ],

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import BadExamples, MissingExtra, SearchError
 from ..examples import Example, Examples
+from .harness_names import higher_is_better, load_yaml, metric_names
 from .metric_scorer import Metric
 
 PREFIX = "lm-eval:"
@@ -43,7 +44,7 @@ def read_task(path: Path, *, limit: int | None = None) -> HarnessTask:
     task = _load(path)
     docs = _requests(task, path, limit)
     if task.OUTPUT_TYPE == "multiple_choice":
-        named = [metric for metric in task._metric_fn_list if metric in RANKINGS]
+        named = [metric for metric in metric_names(task) if metric in RANKINGS]
         if not named:
             raise _unfit(path, f"it has none of the metrics {', '.join(RANKINGS)}")
         rows = Examples(tuple(_choice(task, path, instances) for instances in docs))
@@ -64,10 +65,10 @@ def harness_metric(name: str) -> Metric:
     """The metric of an objective that `read_task` has named, for the rows that it gave."""
     path = Path(name.removeprefix(PREFIX))
     task = _load(path)
-    metric = next(iter(task._metric_fn_list))
+    metric = metric_names(task)[0]
     if task.OUTPUT_TYPE != "generate_until":
         raise _unfit(path, "it does not generate answers")
-    if not task._higher_is_better.get(metric, True):
+    if not higher_is_better(task, metric):
         raise _unfit(path, f"less {metric} is better")
 
     def measure(predictions: Sequence[str], examples: Sequence[Example]) -> list[float]:
@@ -86,7 +87,6 @@ def _load(path: Path) -> Any:
     try:
         import datasets
         from lm_eval.api.task import ConfigurableTask
-        from lm_eval.tasks._yaml_loader import load_yaml
     except ImportError as error:
         raise MissingExtra(
             "tasks of lm-evaluation-harness need the package lm-eval", remedy='pip install "mixhub[lm-eval]"'

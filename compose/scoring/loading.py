@@ -27,8 +27,6 @@ from ..device import AUTO, TF32, check_device, device_of
 from ..errors import BaseModelError
 from ..examples import Examples
 from ..grouped_stack import stack_by_groups
-from ..method_space import MethodSpace
-from ..method_stack import stack_methods
 from ..mixed_factors import Stack
 from ..module_groups import ModuleGroups
 from ..sharded_stack import stack_by_device
@@ -161,7 +159,6 @@ def make_scorer(
     adapters: Sequence[LoraAdapter],
     method: str = "lorahub",
     params: Mapping[str, object] | None = None,
-    methods: MethodSpace | None = None,
     labels: Mapping[str, str] | None = None,
     token_budget: int | None = None,
     max_new_tokens: int | None = None,
@@ -170,8 +167,7 @@ def make_scorer(
 ) -> Scorer:
     """The scorer for the base's kind. `params` are the method's, such as {"fold": "lorahub-compat"}; `labels` (label ->
     text) are for encoders, `max_new_tokens` and `ends` (an end token follows the output) for the others.
-    With `groups` weight rows have a number for each group of each adapter. `methods` takes the place of `method` and
-    `params` in a search over methods (`method_space.py`), and that of `groups`.
+    With `groups` weight rows have a number for each group of each adapter.
 
     Errors: those of `stack_adapters`; `IncompatibleAdapters` when the base lacks a module; `BadExamples`.
     """
@@ -180,10 +176,8 @@ def make_scorer(
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
     devices = _devices(base.model, adapters)
     mixing: dict[str, Any] = {"method": method, "params": params, "dtype": dtype}
-    if methods is not None:
-        stack: Stack = stack_methods(adapters, methods, devices, dtype=dtype)
-    elif groups is not None:
-        stack = stack_by_groups(adapters, groups, devices, **mixing)
+    if groups is not None:
+        stack: Stack = stack_by_groups(adapters, groups, devices, **mixing)
     else:
         stack = stack_by_device(adapters, devices, **mixing)
     shared: dict[str, Any] = {

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from hub.actions.search_objective import rows_of
 from hub.actions.search_plan import SearchPlan
 from hub.actions.search_scorer import adapters_of, base_of
-from hub.errors import UsageError
 
 if TYPE_CHECKING:
     from compose.scoring.measurement import Measured
@@ -19,8 +18,6 @@ def bench(plan: SearchPlan, *, population: int, repeats: int) -> Measured:
     from compose.scoring.measurement import measure
 
     options = plan.options
-    if options.searches_methods():
-        raise UsageError(f"one method is measured at a time, not {options.method}", remedy="--method exact")
     base = base_of(plan)
     examples, labels = rows_of(plan, kind=base.kind, tokenizer=base.tokenizer)
     return measure(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from compose.contributions import Explanation, explain
 from compose.intervals import Interval
@@ -16,7 +16,7 @@ from compose.module_groups import by_adapter
 from compose.pareto import Tradeoff
 from compose.search import finish as finish_search
 from compose.search import search as search_weights
-from compose.trials import Progress, SearchResult, Trial, rows_of
+from compose.trials import Progress, SearchResult, Trial
 from hub.actions.compose import Composed, MixOptions, PinnedPart, mix
 from hub.actions.search_objective import rehearse, tradeoffs_of
 from hub.actions.search_on_ray import RaySetup, check_in_actors
@@ -27,14 +27,10 @@ from hub.address import Address
 from hub.few_shot_score import intervals_of, losses_of
 from hub.finite import finite
 from hub.home import Home
-from hub.methods_tried import MethodTried, chosen_way, methods_tried
 from hub.metric_of_loss import metric_of
 from hub.ray_cluster import connected
 from hub.trials_file import TRIALS_FILE, digest, trials_text
 from storage import searches
-
-if TYPE_CHECKING:
-    from compose.method_space import MethodSpace
 
 
 class Mixer(Protocol):
@@ -72,22 +68,11 @@ class SearchDone:
             return None
         return found.as_dict(losses_of(_outcome(self.result, self.explanation, None), self.intervals))
 
-    @property
-    def mixed_by(self) -> str:
-        """The method that was chosen with its options; empty where the search had one, or found no mix."""
-        return chosen_way(_outcome(self.result, None, None), self.result.trials)
-
-    @property
-    def methods(self) -> list[MethodTried]:
-        """What each method came to, the best first; none where the search had one."""
-        return methods_tried(self.result.trials)
-
     def as_dict(self) -> dict[str, object]:
         return {
             "search": self.uuid,
             "adapters": list(self.result.adapter_names),
             **_outcome(self.result, self.explanation, self.composed),
-            "methods": [one.as_dict() for one in self.methods],
             "intervals": {name: asdict(one) for name, one in self.intervals.items()},
             "training_overlap": seen_by_adapter(self.plan.seen, "trained"),
             "search_overlap": seen_by_adapter(self.plan.seen, "searched"),
@@ -121,6 +106,7 @@ def run(
     `mixer` makes the mix and publishes it. What fails without the model too, and a Ray that does not answer, is an
     error before anything is stored.
     """
+    plan.require_current()
     if ray is not None:
         check_in_actors(plan.options)  # also of a search that began without
     if plan.uuid is None:
@@ -156,8 +142,7 @@ def _carried_out(
         explanation, composed = None, None
         front: tuple[Tradeoff, ...] = ()
         if not result.stopped:
-            methods = plan.options.method_space()
-            explanation, front = _explain(scorer, result, methods), tradeoffs_of(scorer, result, methods)
+            explanation, front = _explain(scorer, result), tradeoffs_of(scorer, result)
             recorder.check()
             composed = _publish(home, row.uuid, plan, result, mixer, loss_dtype="float32")
     except BaseException as error:
@@ -184,9 +169,8 @@ def searched(
     return search_weights(
         [part.name for part in plan.parts], scorer, budget=options.budget, seed=options.seed,
         workers=options.workers, optimizer=options.optimizer, preset=options.preset, bounds=options.bounds,
-        l1=options.l1, simplex=options.simplex, scale=options.scale, groups=plan.groups,
-        methods=options.method_space(), seeds=options.seeds, gate=options.gate, top=options.top, replay=replay,
-        on_trial=on_batch,
+        simplex=options.simplex, scale=options.scale, groups=plan.groups,
+        gate=options.gate, top=options.top, replay=replay, on_trial=on_batch,
     )  # fmt: skip
 
 
@@ -196,12 +180,13 @@ def finish(home: Home, plan: SearchPlan, *, mixer: Mixer = mix) -> SearchDone:
 
     `plan` is that of `stored_plan`. `SearchError` when too little was scored; the search can be resumed then.
     """
+    plan.require_current()
     began = time.perf_counter()
     options = plan.options
     result = finish_search(
         [part.name for part in plan.parts], plan.replay, method=options.merge_method(), budget=options.budget,
         seed=options.seed, workers=options.workers, optimizer=options.optimizer, preset=options.preset,
-        params=options.merge_params(), methods=options.method_space(), groups=plan.groups, seeds=options.seeds,
+        params=options.merge_params(), groups=plan.groups,
         gate=options.gate, top=options.top,
     )  # fmt: skip
     row = begin(home, plan)
@@ -229,9 +214,7 @@ class _Recorder:
                     session,
                     self._row,
                     [
-                        searches.Trial(
-                            t.number, t.kind, t.weights, t.loss, t.objective, each, t.example_losses, t.method, t.params
-                        )
+                        searches.Trial(t.number, t.kind, t.weights, t.loss, t.objective, each, t.example_losses)
                         for t in progress.trials
                     ],
                 )
@@ -244,25 +227,13 @@ class _Recorder:
             raise KeyboardInterrupt
 
 
-def _explain(scorer: Any, result: SearchResult, methods: MethodSpace | None) -> Explanation:
+def _explain(scorer: Any, result: SearchResult) -> Explanation:
     """The chosen mix beside base and best single adapter, and without each of its adapters."""
     compared = {"base": (0.0,) * len(result.weights)}
     single = result.baselines.best_single if result.baselines is not None else None
     if single is not None:
         compared["best single"] = single.weights
-    if methods is None or result.method is None:
-        return explain(scorer, result.weights, compared=compared, names=result.adapter_names)
-    from compose.method_space import Setting
-    from compose.scoring.settled import SettledScorer
-
-    own = SettledScorer(scorer, methods, Setting(result.method, result.params))
-    found = explain(own, result.weights, compared=compared, names=result.adapter_names)
-    if single is None or (single.method, single.params) == (result.method, result.params):
-        return found
-    # the single adapter as it was compared with, by another method than the mix
-    [losses] = scorer.example_losses(rows_of([single], methods)).tolist()
-    shown = {**found.example_losses, "best single": tuple(losses)}
-    return replace(found, example_losses=shown, evaluations=found.evaluations + 1)
+    return explain(scorer, result.weights, compared=compared, names=result.adapter_names)
 
 
 def _publish(
@@ -281,7 +252,6 @@ def _publish(
         "optimizer": result.optimizer,
         "preset": result.preset,
         "seed": result.seed,
-        "seeds": result.seeds,
         "budget": result.budget,
         "evaluations": result.evaluations,
         "workers": plan.options.workers,
@@ -304,9 +274,6 @@ def _publish(
     if plan.groups is not None:
         found["groups"] = plan.groups.as_dict()
     method, params = plan.options.merge_method(), plan.options.merge_params()
-    if (methods := plan.options.method_space()) and result.method is not None:
-        method, params = result.method, dict(result.params)
-        found["methods"] = methods.as_dict()
     return mixer(
         home, [part for part, _ in used], [weight for _, weight in used], plan.into,
         options=MixOptions(method, params, base=str(plan.base.directory or "")),
@@ -330,7 +297,6 @@ def _outcome(
         "evaluations": result.evaluations,
         "budget": result.budget,
         "seed": result.seed,
-        "seeds": result.seeds,
         "optimizer": result.optimizer,
         "preset": result.preset,
         "stopped": result.stopped,

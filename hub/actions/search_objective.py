@@ -12,7 +12,6 @@ from compose.examples import Examples, read_examples
 from compose.search_settings import ADAM
 
 if TYPE_CHECKING:
-    from compose.method_space import MethodSpace
     from compose.pareto import Tradeoff
     from compose.scoring.objectives import MakeScorer
     from compose.scoring.protocol import Scorer
@@ -125,7 +124,7 @@ def read_as(plan: SearchPlan, examples: Examples, tokenizer: Any, texts: Mapping
     return examples
 
 
-def tradeoffs_of(scorer: Scorer, result: SearchResult, methods: MethodSpace | None = None) -> tuple[Tradeoff, ...]:
+def tradeoffs_of(scorer: Scorer, result: SearchResult) -> tuple[Tradeoff, ...]:
     """The Pareto table of a finished search: target, guard, number of adapters."""
     from compose.pareto import tradeoffs
     from compose.scoring.guarded import GuardedScorer
@@ -133,5 +132,5 @@ def tradeoffs_of(scorer: Scorer, result: SearchResult, methods: MethodSpace | No
 
     means = None
     if isinstance(scorer, GuardedScorer):
-        means = scorer.means(rows_of(result.trials, methods))
+        means = scorer.means(rows_of(result.trials))
     return tradeoffs(result.trials, means, groups=max(1, len(result.groups)))

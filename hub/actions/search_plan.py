@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from compose.errors import SearchError
 from compose.examples import Examples, examples_of, read_examples, read_labels
 from compose.group_words import group_count
-from compose.mixed_settings import mixed_optimizer
 from compose.module_groups import ModuleGroups, stored_groups
-from compose.search_settings import ADAM, FIT, LORAHUB, check_settings
+from compose.search_settings import ADAM, FIT, LORAHUB, OWN, check_settings
 from compose.top_mix import TOP
 from compose.trials import Kind, Trial
 from hub.actions.compose import PinnedPart, check_fit, pin_parts
@@ -28,14 +27,11 @@ from hub.actions.seen_examples import Seen, as_data, from_data, seen_examples
 from hub.address import Address, parse_address
 from hub.base_lookup import FoundBase, require_base
 from hub.bound_base import bound_base
-from hub.errors import NotReproduced, UnknownBase
+from hub.errors import NotReproduced, UnknownBase, UsageError
 from hub.home import Home
 from hub.search_usage import SearchUsage, choose_usage, stored_usage
 from storage import searches
 from storage.searches import PinnedAdapter
-
-if TYPE_CHECKING:
-    from compose.method_space import MethodSpace
 
 ONE_WORKER, SEVERAL_WORKERS = "Cobyla", "OnePlusOne"
 """What nevergrad searches with, where it does and nobody says otherwise."""
@@ -49,10 +45,7 @@ NOTHING_WRITTEN = (*LIKELIHOODS, "acc", "acc_norm", "acc_bytes")
 @dataclass(frozen=True)
 class SearchOptions:
     """What decides which trials are asked. None: the default of `compose.search.search`; the method's is exact, except
-    for the lorahub preset (measured: tests/benchmarks/results/bench_quality_fit.md).
-
-    Several methods, as a list or with commas between them, are searched over, and so is an option whose value is a pair
-    (low, high) instead of one (`compose.method_space`)."""
+    for the lorahub preset (measured: tests/benchmarks/results/bench_quality_fit.md)."""
 
     budget: int = 40
     seed: int = 0
@@ -62,14 +55,11 @@ class SearchOptions:
     method: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     bounds: tuple[float, float] | None = None
-    l1: float | None = None
     simplex: bool = False
     scale: tuple[float, float] | None = None
     """With `simplex`: what the weights add up to, between these two; None: to 1."""
     groups: str | None = None
     """`layers:4`, `attn,mlp`, globs (compose/group_words.py): a weight for each group of modules of each adapter."""
-    seeds: int = 1
-    """Searches by a nevergrad optimizer that share the budget and are averaged; for the method exact."""
     gate: bool = True
     """False: the few-shot loss decides; for adam and nevergrad's optimizers."""
     top: int = TOP
@@ -86,8 +76,10 @@ class SearchOptions:
     """Tokens per forward; None: the scorer's default."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.method, str | None):
-            object.__setattr__(self, "method", ",".join(self.method))
+        if chooses_method(self.method, self.params):
+            raise UsageError(
+                "a search has one --method and one value for each --param", remedy="run two searches, and compare them"
+            )
 
     def resolved(self, *, guarded: bool = False) -> SearchOptions:
         """With the defaults that a stored search must keep, whatever they are by the time it is resumed.
@@ -96,9 +88,6 @@ class SearchOptions:
         """
         preset = self.preset is not None
         asked = ONE_WORKER if self.workers == 1 else SEVERAL_WORKERS
-        if self.searches_methods():
-            optimizer = self.optimizer or (None if preset else mixed_optimizer(None, self, workers=self.workers))
-            return replace(self, method=self.method or DEFAULT_METHOD, optimizer=optimizer)
         own = FIT if self.objective in LIKELIHOODS and not guarded else asked
         return replace(
             self,
@@ -106,30 +95,18 @@ class SearchOptions:
             optimizer=self.optimizer or (None if preset else own),
         )
 
-    def searches_methods(self) -> bool:
-        """Whether there is more to search than weights."""
-        ranges = any(isinstance(value, list | tuple) for value in self.params.values())
-        return "," in (self.method or "") or ranges
-
-    def method_space(self) -> MethodSpace | None:
-        """The methods and options to search over; None: there is one of each. Loads torch where there are several."""
-        if not self.searches_methods():
-            return None
-        from compose.method_space import MethodSpace
-
-        names = [name.strip() for name in (self.method or DEFAULT_METHOD).split(",")]
-        return MethodSpace.of([name for name in names if name], self.params)
-
     def merge_method(self) -> str:
-        """The method; of several the one that the baselines are mixed by."""
-        space = self.method_space()
-        return space.plain.method if space else self.resolved().method or ""
+        return self.resolved().method or ""
 
     def merge_params(self) -> dict[str, Any]:
         """The method's parameters; the lorahub preset brings its own fold."""
-        if space := self.method_space():
-            return dict(space.plain.params)
         return {"fold": "lorahub-compat", **self.params} if self.preset == LORAHUB else dict(self.params)
+
+
+def chooses_method(method: object, params: Mapping[str, Any]) -> bool:
+    """Whether several methods are named, or an option has a range: as searches of earlier versions could."""
+    several = "," in method if isinstance(method, str) else method is not None
+    return several or any(isinstance(value, list | tuple) for value in params.values())
 
 
 @dataclass(frozen=True)
@@ -153,6 +130,17 @@ class SearchPlan:
     """What `options.groups` means for these adapters; None: one weight each."""
     seen: tuple[Seen, ...] = ()
     """Examples that adapters were trained or searched on before."""
+    outdated: str = ""
+    """What a stored search did that is not done any more, so that it cannot go on; empty: it can."""
+
+    def require_current(self) -> None:
+        """`NotReproduced` for a stored search that another version of mixhub could go on with."""
+        if self.outdated:
+            raise NotReproduced(
+                f"the search {(self.uuid or '')[:12]} was made with {self.outdated}, which this version of mixhub does "
+                "not have",
+                remedy=f"mixhub report {(self.uuid or '')[:12]} shows what it found; start a new search",
+            )
 
 
 def new_plan(
@@ -219,21 +207,16 @@ def _check_options(options: SearchOptions, names: Sequence[str], *, in_actors: b
     the search is about to do so anyhow. `groups`: how many the adapters have, 1 while that is not known."""
     if options.groups is not None:
         group_count(options.groups)
-    space = options.method_space()
     params, method = options.merge_params(), options.merge_method()
-    if (
-        space is None
-        and options.preset in (None, LORAHUB)
-        and (method, options.params) not in (("lorahub", {}), ("exact", {}))
-    ):
+    if options.preset in (None, LORAHUB) and (method, options.params) not in (("lorahub", {}), ("exact", {})):
         from compose.methods import find_method
 
         find_method(method).resolve(params)
     check_settings(
         names, budget=options.budget, seed=options.seed, workers=options.workers, optimizer=options.optimizer,
-        preset=options.preset, bounds=options.bounds, l1=options.l1, simplex=options.simplex,
+        preset=options.preset, bounds=options.bounds, simplex=options.simplex,
         scale=options.scale, groups=None if options.groups is None else groups,
-        seeds=options.seeds, gate=options.gate, top=options.top, method=method, params=params, methods=space,
+        gate=options.gate, top=options.top, method=method, params=params,
     )  # fmt: skip
     if options.objective != "loss":
         from compose.scoring.objectives import check_objective
@@ -267,8 +250,8 @@ def _check_used(options: SearchOptions, *, guarded: bool) -> None:
         )
     if options.workers > 1 and options.optimizer in (FIT, ADAM):
         raise SearchError(
-            f"--workers is for nevergrad's optimizers, {options.optimizer} decides itself what is scored at once",
-            remedy=f"--optimizer {SEVERAL_WORKERS}, or leave --workers out",
+            f"workers are for nevergrad's optimizers, {options.optimizer} decides itself what is scored at once",
+            remedy=f"--optimizer {SEVERAL_WORKERS}, or leave workers out",
         )
 
 
@@ -298,6 +281,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
     if not options["optimizer"] and not options["preset"]:  # a search from before `fit` was the default
         options["optimizer"] = ONE_WORKER if options["workers"] == 1 else SEVERAL_WORKERS
     options.setdefault("top", 0)  # a search from before it was scored must ask the same trials again
+    outdated = _outdated(options)
     addresses = [_pinned_address(adapter) for adapter in row.adapters]
     names = [adapter.full_name for adapter in row.adapters]
     parts = tuple(pin_parts(home, addresses, names=names, pinned_before=True))
@@ -309,6 +293,7 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         into=parse_address(config["into"]) if config["into"] else None,
         base=_same_base(home, config["base"], config["base_digests"]),
         options=SearchOptions(**options),
+        outdated=outdated,
         notes=tuple(config.get("notes", ())),
         uuid=row.uuid,
         preselection=config.get("preselection"),
@@ -317,10 +302,24 @@ def stored_plan(home: Home, uuid: str) -> SearchPlan:
         groups=stored_groups(config.get("groups")),
         seen=seen,
         replay=tuple(
-            Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind), t.example_losses, t.method, t.params)
-            for t in trials
+            Trial(t.number, t.weights, t.loss, t.objective, cast(Kind, t.kind), t.example_losses) for t in trials
         ),
     )
+
+
+def _outdated(options: dict[str, Any]) -> str:
+    """What of stored options is not searched any more, in words; the options without it."""
+    seeds, l1 = options.pop("seeds", 1), options.pop("l1", None)
+    if chooses_method(options.get("method"), options.get("params") or {}):
+        options.update(method=None, params={})
+        return "several methods or a range of an option"
+    if seeds > 1:
+        return "several seeds"
+    if l1 is not None:
+        return "a penalty l1 of its own"
+    if options.get("groups") and options["optimizer"] not in OWN:
+        return f"groups by {options['optimizer']}"
+    return ""
 
 
 def begin(home: Home, plan: SearchPlan) -> searches.Search:

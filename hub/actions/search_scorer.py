@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from compose.objective import DEFAULT_L1, LORAHUB_OBJECTIVE, default_objective
+from compose.objective import LORAHUB_OBJECTIVE, default_objective
 from compose.trials import SearchResult
 from hub.actions.search_objective import objective_of
 from hub.actions.search_on_ray import RaySetup, scorer_in_actors
@@ -55,7 +55,6 @@ def _mixing(plan: SearchPlan) -> dict[str, Any]:
         "adapters": adapters_of(plan),
         "method": plan.options.merge_method(),
         "params": plan.options.merge_params(),
-        "methods": plan.options.method_space(),
         "max_new_tokens": plan.options.max_new_tokens,
         "token_budget": plan.options.chunk_tokens,
         "groups": plan.groups,
@@ -66,7 +65,5 @@ def decided_in_float32(options: SearchOptions, fine: Any, result: SearchResult) 
     """The result of a search in a coarser format, by the losses of `fine`, a scorer in float32."""
     from compose.finalists import rescored
 
-    objective = (
-        LORAHUB_OBJECTIVE if options.preset else default_objective(DEFAULT_L1 if options.l1 is None else options.l1)
-    )
-    return rescored(result, fine, objective, coarse=options.dtype, methods=options.method_space())
+    objective = LORAHUB_OBJECTIVE if options.preset else default_objective()
+    return rescored(result, fine, objective, coarse=options.dtype)

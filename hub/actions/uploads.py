@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import re2
+from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore import GitIgnorePatternError
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 from sqlalchemy.orm import Session
 
 from hub.actions.publish import LFS_SUFFIXES, REGULAR_UP_TO
-from hub.errors import TooLarge
+from hub.errors import TooLarge, UsageError
 from hub.home import Home
 from hub.revision_content import refuse_by_name
 from hub.settings import Settings
@@ -56,23 +60,21 @@ def upload_mode(path: str, *, size: int, sample: bytes) -> str:
     return "lfs" if large or binary else "regular"
 
 
-def is_ignored(path: str, git_ignore: Iterable[str]) -> bool:
-    """Whether the lines of a .gitignore leave the path out: the last one that fits decides."""
-    ignored = False
-    parts = PurePosixPath(path).parts
-    prefixes = ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
-    for line in git_ignore:
-        pattern = line.strip()
-        if not pattern or pattern.startswith("#"):
-            continue
-        keep = pattern.startswith("!")
-        pattern = pattern.removeprefix("!").rstrip("/")
-        anchored = "/" in pattern
-        pattern = pattern.lstrip("/")
-        if anchored:
-            fits = any(fnmatch(prefix, pattern) for prefix in prefixes)
-        else:
-            fits = any(fnmatch(part, pattern) for part in parts)
-        if fits:
-            ignored = not keep
-    return ignored
+def ignore_rules(git_ignore: str) -> GitIgnoreSpec:
+    """What the text of a .gitignore leaves out: `.match_file(path)`. It differs from git where a file is kept below a
+    folder that is left out: git never looks there. Raises UsageError for more than can be matched in bounded memory.
+    """
+    try:
+        return GitIgnoreSpec([rule for line in git_ignore.split("\n") if (rule := _rule(line))])
+    except re2.error as error:
+        raise UsageError(
+            "The .gitignore has more or longer patterns than can be matched.",
+            remedy="leave the files out by ignore_patterns of the upload instead",
+        ) from error
+
+
+def _rule(line: str) -> GitIgnoreSpecPattern | None:
+    try:
+        return GitIgnoreSpecPattern(line.removesuffix("\r"))
+    except (GitIgnorePatternError, re.error):
+        return None  # git, too, passes over a line that is no pattern

@@ -43,7 +43,6 @@ def compose(
     ] = None,
     method: MethodOption = "lorahub",
     param: ParamOption = None,
-    fold: Annotated[str, typer.Option(help="Short for --param fold=...")] = "",
     rank: Annotated[int | None, typer.Option(min=1, help="Short for --param rank=...")] = None,
     max_rank: Annotated[int | None, typer.Option(min=1, help="Cut the result to this rank by singular values.")] = None,
     policy: Annotated[
@@ -75,10 +74,8 @@ def compose(
         raise UsageError(
             "give adapters with weights, or --weights, or --recipe", remedy="mixhub compose ns/a=0.5 ns/b=0.5 --as ns/c"
         )
-    if recipe and (fold or rank or dtype or allow_unbound or method != "lorahub"):
-        raise UsageError(
-            "--recipe decides --method, --fold, --rank, --dtype and --allow-unbound", remedy="leave them out"
-        )
+    if recipe and (rank or dtype or allow_unbound or method != "lorahub"):
+        raise UsageError("--recipe decides --method, --rank, --dtype and --allow-unbound", remedy="leave them out")
     if not into:
         raise UsageError("--as is missing", remedy="name the result: --as namespace/name")
     with open_hub() as hub:
@@ -86,7 +83,7 @@ def compose(
             done = hub.remake(recipe, into, base=base, initial=folders_of(initial), version=version)
         else:
             options = compose_action.MixOptions(
-                method, method_params(method, param, fold=fold, rank=rank), dtype, max_rank, policies_of(policy), base
+                method, method_params(method, param, rank=rank), dtype, max_rank, policies_of(policy), base
             )
             listed = read_weights(weights) if weights else [parse_part(part) for part in parts or ()]
             done = hub.mix(

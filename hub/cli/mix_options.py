@@ -29,8 +29,24 @@ GroupsOption = Annotated[
 MAX_WEIGHTS_FILE = 1_000_000
 
 
+REMOVED = {
+    "--fold": "--method lorahub --param fold=NAME",
+    "--non-negative": "--bounds 0,1.5",
+    "--workers": "in Python: Hub().search(..., workers=N)",
+    "--seeds": "run several searches with different --seed, and compare their reports",
+    "--l1": "--optimizer fit, whose prior keeps weights small",
+}
+"""Options of earlier versions, and what to use instead."""
+
+
 class MixCommand(TyperCommand):
     """A command whose --help ends with the table of merge methods, which is read only then: it loads torch."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for option in (argument.partition("=")[0] for argument in args):
+            if option in REMOVED:
+                raise UsageError(f"there is no option {option} any more", remedy=REMOVED[option])
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from compose.methods.reference import method_help
@@ -39,27 +55,16 @@ class MixCommand(TyperCommand):
         typer.echo(f"Methods and their options (--method NAME --param OPTION=VALUE)\n\n{method_help()}\n")
 
 
-def method_params(
-    method: str, params: Sequence[str] | None, *, fold: str = "", rank: int | None = None
-) -> dict[str, Any]:
+def method_params(method: str, params: Sequence[str] | None, *, rank: int | None = None) -> dict[str, Any]:
     """The options that were given, typed as the method wants them."""
     given = dict(_pair(text, "--param density=0.5") for text in params or ())
-    given |= {name: str(value) for name, value in (("fold", fold), ("rank", rank)) if value}
+    if rank:
+        given["rank"] = str(rank)
     if not given or method == PROMPT_MEAN:
         return given  # so that plain mixes load no torch before they are known to be possible
     from compose.methods import find_method
 
     return dict(find_method(method).parse(given))
-
-
-def searched_params(methods: str, params: Sequence[str] | None, *, fold: str = "") -> dict[str, Any]:
-    """As `method_params`, where several methods may be named, and an option may have a range."""
-    given = dict(_pair(text, "--param density=0.2:0.8") for text in params or ())
-    if "," not in methods and not any(":" in value for value in given.values()):
-        return method_params(methods, params, fold=fold)
-    from compose.method_space import parse_given
-
-    return parse_given([name.strip() for name in methods.split(",")], given | ({"fold": fold} if fold else {}))
 
 
 def policies_of(texts: Sequence[str] | None) -> dict[str, str]:

@@ -7,16 +7,16 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hub.cli.interrupts import Interrupts
 from hub.cli.output import JsonOption, Output, table
 from hub.errors import UsageError
-from hub.reproduce import lorahub_bbh
-from hub.reproduce.log import append_to_log, read_log
-from hub.reproduce.lorahub_bbh import NEW_TOKENS, SEEDS, STEPS, Material, Run, Settings
+
+if TYPE_CHECKING:
+    from hub.reproduce.lorahub_bbh import Material, Run, Settings
 
 CACHE = Path("mixhub-reproduce")
 DRY_ROWS, DRY_SEEDS, DRY_STEPS, DRY_TOKENS = 20, (1, 2), 18, 12
@@ -41,8 +41,8 @@ def reproduce(
     what: Annotated[Table, typer.Argument(help="lorahub-bbh: LoRAHub's table on BIG-Bench Hard (arXiv 2307.13269).")],
     *,
     tasks: Annotated[str, typer.Option(metavar="NAME,NAME", help="Only these tasks; default: all.")] = "",
-    seeds: Annotated[int | None, typer.Option(min=1, help=f"How many draws of modules; default {len(SEEDS)}.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help=f"Evaluations of each search; default {STEPS}.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many draws of modules; default: 5.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Evaluations of each search; default: 40.")] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Test rows of each task; default: all.")] = None,
     search: Annotated[
         Search, typer.Option(help="The paper's algorithm, or our default in its place.")
@@ -63,13 +63,16 @@ def reproduce(
     as_json: JsonOption = False,
 ) -> None:
     """Run a published table again: mixhub reproduce lorahub-bbh --device cuda --log runs.jsonl"""
+    from hub.reproduce import lorahub_bbh
+    from hub.reproduce.log import append_to_log, read_log
+
     out = Output(as_json=as_json)
-    settings = Settings(
-        seeds=tuple(range(1, seeds + 1)) if seeds else DRY_SEEDS if dry_run else SEEDS,
-        steps=steps or (DRY_STEPS if dry_run else STEPS),
+    settings = lorahub_bbh.Settings(
+        seeds=tuple(range(1, seeds + 1)) if seeds else DRY_SEEDS if dry_run else lorahub_bbh.SEEDS,
+        steps=steps or (DRY_STEPS if dry_run else lorahub_bbh.STEPS),
         search=search.value,
         rows=rows or (DRY_ROWS if dry_run else None),
-        new_tokens=DRY_TOKENS if dry_run else NEW_TOKENS,
+        new_tokens=DRY_TOKENS if dry_run else lorahub_bbh.NEW_TOKENS,
         device=device,
     )
     if dry_run and (base or adapters or data):
@@ -101,7 +104,9 @@ def _stand_in(folder: Path) -> Material:
 
 
 def _show(out: Output, runs: list[Run], settings: Settings, *, dry_run: bool, what: Table) -> None:
-    rows = lorahub_bbh.table_rows(runs)
+    from hub.reproduce.lorahub_bbh import table_rows
+
+    rows = table_rows(runs)
     title = f"{what.value}, accuracy in percent, {len(settings.seeds)} seeds, {settings.search} search"
     cells = [(row.task, f"{row.base:.1f}", f"{row.mean:.1f}", f"{row.best:.1f}") for row in rows]
     document = {

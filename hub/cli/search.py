@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from hub.actions import search_plan
 from hub.actions.search_on_ray import RaySetup
 from hub.address import parse_address
 from hub.cli.interrupts import Interrupts
-from hub.cli.mix_options import GroupsOption, MixCommand, searched_params
+from hub.cli.mix_options import GroupsOption, MixCommand, ParamOption, method_params
 from hub.cli.output import JsonOption, Output
 from hub.cli.preselection import preselect
 from hub.cli.report import check_report_file, write_report
@@ -86,7 +87,6 @@ def search(
     base: Annotated[str, typer.Option(help="The base model: a folder, an address or a name.")] = "",
     budget: Annotated[int, typer.Option(min=1, help="Evaluations in all, baselines included.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Random state of the optimizer.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Candidates asked for at once.")] = 1,
     optimizer: Annotated[
         str,
         typer.Option(
@@ -96,35 +96,16 @@ def search(
     preset: Annotated[str, typer.Option(help="lorahub: the published algorithm, exactly.")] = "",
     method: Annotated[
         str,
-        typer.Option(
-            metavar="NAME[,NAME]...",
-            help="How to mix: exact (default), lorahub, or another of the list below; of several the best is found.",
-            show_default=False,
-        ),
+        typer.Option(help="How to mix: exact (default), lorahub, or another of the list below.", show_default=False),
     ] = "",
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--param",
-            metavar="NAME=VALUE|LOW:HIGH",
-            help="An option of the methods, or a range to search; METHOD.NAME for one alone; may be repeated.",
-        ),
-    ] = None,
-    fold: Annotated[str, typer.Option(help="Short for --param fold=...")] = "",
+    param: ParamOption = None,
     bounds: Annotated[str, typer.Option(metavar="LOW,HIGH", help="Limits of each weight.")] = "",
-    non_negative: Annotated[
-        bool, typer.Option("--non-negative", help="No weight below 0 (as fit does anyhow).")
-    ] = False,
     simplex: Annotated[bool, typer.Option("--simplex", help="Weights of 0 or more that add up to 1.")] = False,
     scale: Annotated[
         str,
         typer.Option(metavar="LOW,HIGH", help="With --simplex: they add up to a number between, which is searched."),
     ] = "",
     groups: GroupsOption = "",
-    l1: Annotated[float | None, typer.Option(min=0, help="Penalty on mean|w|.")] = None,
-    seeds: Annotated[
-        int, typer.Option(min=1, help="Searches by a nevergrad optimizer that share the budget and are averaged.")
-    ] = 1,
     no_gate: Annotated[
         bool, typer.Option("--no-gate", help="Keep what has the lowest few-shot loss; not for fit.")
     ] = False,
@@ -160,6 +141,7 @@ def search(
     if ":" in objective or resume:
         sys.path.insert(0, str(Path.cwd()))  # a function in the user's own file, as `python -m` finds it
     check_report_file(report_file)
+    check_one_method(method, param)
     if ray_actors and not ray:
         raise UsageError(
             f"--ray-actors {ray_actors} is for a search in Ray actors", remedy="add --ray, or leave it out"
@@ -193,7 +175,7 @@ def search(
                 named = dict(zip(addresses, names, strict=True))
                 addresses = list(selected.adapters)
                 names = [named.get(address, str(address)) for address in addresses]
-            mixing = method or ("lorahub" if fold or preset else "")
+            mixing = method or ("lorahub" if preset else "")
             plan = search_plan.new_plan(
                 hub.workshop,
                 addresses,
@@ -209,17 +191,14 @@ def search(
                 options=search_plan.SearchOptions(
                     budget=budget,
                     seed=seed,
-                    workers=workers,
                     optimizer=optimizer or None,
                     preset=preset or None,
                     method=mixing or None,
-                    params=searched_params(mixing or "exact", param, fold=fold),
-                    bounds=limits(bounds, non_negative=non_negative),
-                    l1=l1,
+                    params=method_params(mixing or "exact", param),
+                    bounds=parse_pair(bounds, "--bounds") if bounds else None,
                     simplex=simplex,
                     scale=parse_pair(scale, "--scale") if scale else None,
                     groups=groups or None,
-                    seeds=seeds,
                     gate=not no_gate,
                     device=device,
                     objective=objective,
@@ -246,6 +225,17 @@ def search(
         report(out, done, found)
     if done is None or done.result.stopped:
         interrupts.end()
+
+
+def check_one_method(method: str, params: Sequence[str] | None) -> None:
+    """`UsageError` for several methods or a range, which earlier versions searched over."""
+    ranged = next((text for text in params or () if ":" in text), "")
+    if "," in method or ranged:
+        given = f"--param {ranged} has a range" if ranged else f"--method {method} names several"
+        raise UsageError(
+            f"a search has one method and one value for each of its options, but {given}",
+            remedy="run two searches, one with each, and compare them: mixhub report",
+        )
 
 
 def refuse_other_options(ctx: typer.Context) -> None:
@@ -282,16 +272,6 @@ def carry_out(
         out.result({"search": progress.uuid, "stopped": True, "published": None})
         tell_how_to_go_on(out, progress.uuid, plan, found=bool(plan.replay))
         return None
-
-
-def limits(bounds: str, *, non_negative: bool) -> tuple[float, float] | None:
-    """Of every weight; None: the optimizer's own."""
-    if not bounds:
-        return (0.0, 1.5) if non_negative else None
-    low, high = parse_pair(bounds, "--bounds")
-    if non_negative and high <= 0:
-        raise UsageError(f"--bounds {bounds} leave no weight that is not negative")
-    return (max(0.0, low) if non_negative else low, high)
 
 
 def parse_pair(text: str, option: str) -> tuple[float, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from rich.console import RenderableType
 
-from hub.cli.method_table import method_lines
 from hub.cli.output import escape, table
 from hub.few_shot_score import MIX, span
 from hub.report.search_report import SearchReport
@@ -21,7 +20,6 @@ def search_tables(found: SearchReport) -> list[RenderableType]:
     return [
         *candidate_lines(found),
         *held_out_lines(found),
-        *method_lines(found.mixed_by, found.methods),
         *weight_lines(found),
         "",
         *contribution_lines(found),

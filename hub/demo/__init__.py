@@ -1,5 +1,4 @@
-"""The demo's content: a tiny base model, its adapters, held-out tasks, and the script that made them all.
+"""The demo: `run`, on a tiny base model (`base/`), its `adapters/` and held-out `tasks/`, listed in `index.json`.
 
-`operations` says what the tasks are, `plan` what is trained and how long, `train` does it. The results lie beside
-them: `base/`, `adapters/`, `tasks/` and `index.json`.
+`tests/benchmarks/train_demo.py` made them all.
 """

@@ -54,10 +54,10 @@ def preupload(
         asked = {file.path for file in body.files}
         there = {file.path: file for file in revisions.files_of(session, head) if file.path in asked}
     here = uploads.at_hand(server.home, {f.sha256: StoredBlob(f.sha256, f.size, f.git_sha1) for f in there.values()})
-    ignored = (body.gitIgnore or "").splitlines()
+    rules = uploads.ignore_rules(body.gitIgnore or "")
     answers: list[wire.Json] = []
     for file in body.files:
-        leave_out = uploads.is_ignored(file.path, ignored)
+        leave_out = rules.match_file(file.path)
         mode = "regular" if leave_out else uploads.upload_mode(file.path, size=file.size, sample=_sample(file.sample))
         answer: wire.Json = {"path": file.path, "uploadMode": mode, "shouldIgnore": leave_out}
         if (old := there.get(file.path)) is not None and old.sha256 in here:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from hub.methods_tried import options_text, way
 from hub.report.charts import HEIGHT, LEFT, WIDTH, bars, convergence, heat_map
 from hub.report.search_report import SearchReport
 
@@ -55,8 +54,6 @@ def _template() -> Template:
     environment.filters["short"] = _short
     environment.filters["loss"] = _loss
     environment.filters["number"] = _number
-    environment.globals["way"] = way
-    environment.globals["options_of"] = options_text
     return environment.get_template("search.html.jinja")
 
 

@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from compose.intervals import Interval
+from hub.actions.search_plan import chooses_method
 from hub.actions.show import search_of
 from hub.address import parse_address
 from hub.few_shot_score import MIX, intervals_of, losses_of
 from hub.home import Home
-from hub.methods_tried import MethodTried, chosen_way, methods_tried
 from hub.metric_of_loss import Metric, metric_of
 from storage import searches
 from storage.errors import NotFound
@@ -219,16 +219,6 @@ class SearchReport:
         return f" {metric.title.capitalize()}{' on those examples' if self.held_out else ''}: {values}."
 
     @property
-    def mixed_by(self) -> str:
-        """The method that was chosen with its options; empty where the search had one, or found no mix."""
-        return chosen_way(self.result, self.trials)
-
-    @property
-    def methods(self) -> list[MethodTried]:
-        """What each method came to, the best first; none where the search had one."""
-        return methods_tried(self.trials)
-
-    @property
     def held_out(self) -> list[Mapping[str, Any]]:
         """What the gate compared on examples that the mix was not fitted to: name, loss, low and high end of each, and
         in how many resamples it is ahead of the base."""
@@ -257,16 +247,19 @@ class SearchReport:
     @property
     def chosen_trials(self) -> set[int]:
         """Numbers of the trials of the mix that was chosen."""
-        result = self.result or {}
-        weights, how = tuple(result.get("weights") or ()), (result.get("method"), result.get("params"))
-        same = (t for t in self.trials if t.method is None or (t.method, t.params) == how)
-        return {trial.number for trial in same if trial.weights == weights}
+        weights = tuple((self.result or {}).get("weights") or ())
+        return {trial.number for trial in self.trials if trial.weights == weights}
 
     @property
     def notes(self) -> list[str]:
         """What else a reader should know, from before the search and of its result."""
         result = self.result or {}
-        said = (*(self.config.get("notes") or ()), *(result.get("notes") or ()))
+        said = [*(self.config.get("notes") or ()), *(result.get("notes") or ())]
+        if self._chose_method:
+            said.append(
+                "An earlier version of mixhub chose among methods or their options in this search; which trial was "
+                "mixed how is not shown, nor are intervals. The recipe of its mix has what was chosen."
+            )
         return [str(note) for note in said if not self.verdict.startswith(note)]
 
     @property
@@ -303,7 +296,6 @@ class SearchReport:
             "intervals": {name: vars(one) for name, one in self.intervals.items()},
             "metric": self.metrics,
             "error": self.error or None,
-            "methods": [one.as_dict() for one in self.methods],
             "trials": [vars(trial) for trial in self.trials],
         }
 
@@ -313,12 +305,16 @@ class SearchReport:
         return gate if isinstance(gate, Mapping) else {}
 
     @property
+    def _chose_method(self) -> bool:
+        return chooses_method(self._options.get("method"), self._options.get("params") or {})
+
+    @property
     def _options(self) -> Mapping[str, Any]:
         return self.config.get("options") or {}
 
     @property
     def _intervals(self) -> dict[str, Interval]:
-        return intervals_of(self.result or {}, self.trials)
+        return {} if self._chose_method else intervals_of(self.result or {}, self.trials)
 
     def _shown(self, candidate: str) -> str:
         """A candidate's name for people."""

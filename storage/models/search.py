@@ -46,5 +46,6 @@ class TrialRow(Record):
     example_losses: Mapped[list[Any] | None] = mapped_column(
         comment="one per example, bit for bit, null: not a number; NULL: stored before they were kept"
     )
+    # the last two are of searches over methods, which mixhub made before 0.1.0; nothing reads or writes them
     method: Mapped[str | None] = mapped_column(String(32), comment="how it was mixed; NULL: by the search's own method")
     params: Mapped[dict[str, Any] | None] = mapped_column(comment="the method's options; NULL where method is")

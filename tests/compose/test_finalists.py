@@ -85,3 +85,6 @@ def test_spearman_is_about_ranks_and_shares_ties() -> None:
     assert spearman(np.array([1.0, 2, 3]), np.array([3.0, 2, 1])) == pytest.approx(-1)
     assert spearman(np.array([1.0, 1, 2]), np.array([1.0, 2, 3])) == pytest.approx(np.sqrt(3) / 2)
     assert spearman(np.array([1.0, 1]), np.array([5.0, 6])) == 1
+    assert spearman(np.array([5.0, 6]), np.array([np.inf, np.inf])) == 1
+    assert spearman(np.array([2.0]), np.array([3.0])) == 1
+    assert spearman(np.array([1.0, 2, np.inf]), np.array([1.0, 2, 3])) == pytest.approx(1)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from compose.errors import SearchError
 from compose.search import search
 from compose.trials import SearchResult
 
@@ -137,12 +136,6 @@ def test_a_mix_that_is_one_of_the_adapters_is_called_by_its_name() -> None:
 def test_what_was_there_before_may_lie_outside_the_bounds_and_this_is_said() -> None:
     result = found(World.drawn([2.0, -1.0]), bounds=(-1.0, 0.1), budget=20)
     assert result.fell_back == "a0" and any("outside the bounds -1 to 0.1" in note for note in result.notes)
-
-
-def test_the_fit_has_no_l1() -> None:
-    with pytest.raises(SearchError, match="prior in place of l1") as caught:
-        found(World.drawn([1.0]), l1=0.1)
-    assert "--optimizer Cobyla" in str(caught.value)
 
 
 def test_fewer_examples_than_weights_are_warned_of() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compose.contributions import explain
 from compose.errors import SearchError
 from compose.fitted_run import BOLD, CAUTIOUS
-from compose.grouped_runs import GROUPED, GroupedFit, heaviest
+from compose.grouped_fit import GROUPED, GroupedFit, heaviest
 from compose.judged_run import BASE
 from compose.margin_model import MarginModel
 from compose.module_groups import ModuleGroups, column_names
@@ -73,7 +73,7 @@ def run(scorer: Margins, **options: Any) -> SearchResult:
     return search(scorer.names, scorer, groups=scorer.groups, **{"budget": 60, **options})
 
 
-@pytest.mark.parametrize("optimizer", ["fit", "Cobyla", "adam"])
+@pytest.mark.parametrize("optimizer", ["fit", "adam"])
 def test_what_only_groups_can_express_is_found(optimizer: str) -> None:
     scorer = helpful_below()
     result = run(scorer, optimizer=optimizer)
@@ -87,7 +87,7 @@ def test_what_only_groups_can_express_is_found(optimizer: str) -> None:
     assert run(whole, optimizer=optimizer).loss > 1.9 * result.loss
 
 
-@pytest.mark.parametrize("optimizer", ["fit", "Cobyla", "OnePlusOne", "adam"])
+@pytest.mark.parametrize("optimizer", ["fit", "adam"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_baselines_are_whole_adapters_and_nothing_worse_than_them_is_kept(optimizer: str, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -109,19 +109,18 @@ def test_a_whole_single_that_is_the_answer_is_kept_by_its_adapters_name() -> Non
     effects = np.zeros((6, 10))
     effects[2:4] = 3.0
     effects[[0, 1, 4, 5]] = -3.0
-    result = run(Margins(("a", "b", "c"), effects, np.full(10, -2.0)), bounds=(0.0, 1.0), optimizer="Cobyla", l1=0.0)
+    result = run(Margins(("a", "b", "c"), effects, np.full(10, -2.0)), bounds=(0.0, 1.0), optimizer="adam")
     assert result.fell_back == "b" and result.weights == (0, 0, 1, 1, 0, 0)
 
 
-@pytest.mark.parametrize("optimizer", ["fit", "Cobyla"])
-def test_the_first_half_of_the_budget_is_the_search_without_groups(optimizer: str) -> None:
+def test_the_first_half_of_the_budget_is_the_search_without_groups() -> None:
     """Trial for trial, so that telling groups apart begins at what whole adapters reach."""
     random = np.random.default_rng(5)
     effects, margins = random.normal(size=(4, 9)), random.normal(size=9)
     halves = Margins(tuple("abcd"), np.repeat(effects / 2, 2, axis=0), margins)
-    by_groups = run(halves, budget=66, optimizer=optimizer)
+    by_groups = run(halves, budget=66)
     one = ModuleGroups(("all",), (("*",),))
-    whole = run(Margins(tuple("abcd"), effects, margins, groups=one), budget=6 + 30, optimizer=optimizer)
+    whole = run(Margins(tuple("abcd"), effects, margins, groups=one), budget=6 + 30)
     shared = [trial for trial in by_groups.trials if trial.number <= whole.evaluations]
     for mine, theirs in zip(shared, whole.trials, strict=True):
         assert mine.weights == pytest.approx(np.repeat(theirs.weights, 2), abs=0.002) and mine.kind == theirs.kind
@@ -158,15 +157,21 @@ def test_the_model_after_the_probes_knows_the_slope_of_every_group_that_was_prob
     assert heaviest(mix, 2, 5) == [0, 1] and heaviest(mix, 2, 1) == [0] and heaviest(mix, 2, -1) == []
 
 
-def test_a_budget_that_is_too_small_for_the_fit_is_refused_and_an_optimizer_says_what_it_searches() -> None:
+def test_a_budget_that_is_too_small_for_the_fit_is_refused() -> None:
     scorer = helpful_below(4)
     with pytest.raises(SearchError, match=r"too small to fit weights for 2 groups of 4 adapters(.|\n)*--budget 26"):
         run(scorer, budget=25)
     assert run(scorer, budget=26).evaluations <= 26
-    assert run(scorer, budget=6, optimizer="Cobyla").evaluations == 6
-    small = run(scorer, budget=6 + 12, optimizer="Cobyla")
-    assert len(small.searched) == 2 and any("2 of 4 adapters" in n and "--budget 26" in n for n in small.notes)
-    assert len(run(scorer, budget=26, optimizer="Cobyla").searched) == 4
+
+
+@pytest.mark.parametrize("optimizer", ["Cobyla", "OnePlusOne"])
+def test_groups_and_an_optimizer_that_only_searches_whole_adapters_are_refused(optimizer: str) -> None:
+    scorer = helpful_below()
+    with pytest.raises(
+        SearchError, match=f"{optimizer} searches weights of whole adapters(.|\n)*--optimizer fit or adam"
+    ):
+        run(scorer, optimizer=optimizer)
+    assert scorer.calls == []
 
 
 def test_where_nothing_helps_the_base_is_kept() -> None:
@@ -191,7 +196,7 @@ def test_a_tied_ledger_is_a_view_of_the_one_behind() -> None:
     assert behind.searched == (1,)
 
 
-@pytest.mark.parametrize("optimizer", ["fit", "Cobyla", "adam"])
+@pytest.mark.parametrize("optimizer", ["fit", "adam"])
 def test_a_replayed_search_scores_nothing_again_and_a_stopped_one_can_be_finished(optimizer: str) -> None:
     scorer = helpful_below()
     whole = run(scorer, optimizer=optimizer)
@@ -244,9 +249,8 @@ def test_on_the_simplex_the_weights_of_every_group_add_up_to_one() -> None:
         np.testing.assert_allclose(ask.sum(axis=0), [1, 1], atol=0.003)
 
 
-@pytest.mark.parametrize("optimizer", ["Cobyla", "OnePlusOne", "adam"])
-def test_the_other_optimizers_keep_the_sums_of_every_group_too(optimizer: str) -> None:
-    result = run(helpful_below(), simplex=True, scale=(0.5, 1.25), optimizer=optimizer)
+def test_adam_keeps_the_sums_of_every_group_too() -> None:
+    result = run(helpful_below(), simplex=True, scale=(0.5, 1.25), optimizer="adam")
     asks = [np.array(trial.weights).reshape(3, 2) for trial in result.trials if trial.kind == "ask"]
     assert len(asks) > 5
     for ask in asks:

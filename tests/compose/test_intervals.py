@@ -42,13 +42,3 @@ def test_each_of_what_is_compared_has_that_of_its_trial_if_it_has_one() -> None:
     found = few_shot_intervals(trials, {"base": [0, 0], "single": [1.0, 0.0], "mix": (0.5, 0.5), "other": (9.0, 9.0)})
     assert found.keys() == {"base", "mix"}
     assert (found["base"].low, found["base"].high) == (1.0, 3.0) and found["mix"].low == found["mix"].high == 1.5
-
-
-def test_the_same_weights_by_another_method_are_another_mix() -> None:
-    trials = [
-        Trial(1, (0.5, 0.5), 1.5, 1.5, "ask", (1.0, 2.0), "ties", {"density": 0.5, "rank": 4}),
-        Trial(2, (0.5, 0.5), 2.5, 2.5, "ask", (2.0, 3.0), "exact", {}),
-    ]
-    ways = {"a": ("ties", {"rank": 4, "density": 0.5}), "b": ("exact", {}), "c": ("svd", {})}
-    found = few_shot_intervals(trials, dict.fromkeys(ways, (0.5, 0.5)), ways=ways)
-    assert {name: one.mean for name, one in found.items()} == {"a": 1.5, "b": 2.5}

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from compose.adam_run import STEP
 from compose.errors import SearchError
 from compose.gate import CONFIDENCE, decide, exceeds_chance
-from compose.grouped_runs import check_reach
-from compose.judged_run import BASE, FOLDS, FOUND
-from compose.method_space import MethodSpace
+from compose.judged_run import BASE, FOUND
+from compose.nevergrad_run import check_reach
+from compose.prior import Prior
 from compose.scoring.guarded import GuardedScorer
 from compose.scoring.protocol import Scorer
 from compose.scoring.tie_break import with_tie_break
-from compose.search import finish, search
+from compose.search import DESCENT_STRENGTH, finish, search
 from compose.space import Space
 from compose.trials import Progress, SearchResult
 
@@ -213,44 +214,11 @@ def test_the_preset_returns_what_it_did_and_tells_whether_there_is_evidence() ->
     assert helped.gate is not None and "as the preset does in any case" in helped.gate.sentence
 
 
-def test_several_seeds_share_the_budget_and_their_mean_is_scored_and_judged() -> None:
-    effects = [1.5, 1.5, 1.5, -1.0, -1.0, -1.0]
-    options: dict[str, Any] = {"optimizer": "OnePlusOne", "budget": 60, "seeds": 3, "seed": 5}
-    world = World.drawn(effects, seed=4)
-    result = found(world, **options)
-    assert result.seeds == 3 and result.evaluations == world.evaluations <= 60
-    kinds = [trial.kind for trial in result.trials]
-    assert kinds[:9] == ["base", "uniform", *["single"] * 6, "top"]
-    assert kinds.count("mean") == 1 and kinds.index("mean") == 60 - 1 - FOLDS
-    mean = result.trials[kinds.index("mean")]
-    asks = [trial for trial in result.trials if trial.kind == "ask"]
-    scored = [trial for trial in result.trials if trial.kind in ("base", "uniform", "single")]
-    thirds = np.array_split(np.arange(len(asks)), 3)
-    starts = sorted(scored, key=lambda trial: trial.objective)[:3]
-    best = [
-        min([start, *(asks[i] for i in part)], key=lambda trial: trial.objective).weights
-        for start, part in zip(starts, thirds, strict=True)
-    ]
-    np.testing.assert_allclose(mean.weights, np.mean(best, axis=0), atol=1e-12)
-    assert result.gate is not None and "the mean of 3 searches" in {one.name for one in result.gate.estimates}
-    for stop in (9, 25, 55):
-        stopped = found(World.drawn(effects, seed=4), on_trial=stop_after(stop), **options)
-        assert found(World.drawn(effects, seed=4), replay=stopped.trials, **options) == result
-    mixed = [found(World.drawn(effects, seed=seed), **options).fell_back for seed in range(5)]
-    assert mixed.count(None) >= 4
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"seeds": 0}, "at least 1"),
-        ({"seeds": 2, "optimizer": "fit"}, "fit averages 30 fits already.*nevergrad"),
-        ({"seeds": 2, "optimizer": None}, "fit averages 30 fits"),
-        ({"seeds": 2, "optimizer": "adam"}, "adam descends from one point"),
-        ({"seeds": 2, "budget": 12}, "too small for 2 searches"),
-        ({"seeds": 2, "optimizer": None, "preset": "lorahub"}, "fixes optimizer, workers, bounds, seeds"),
         ({"gate": False, "optimizer": "fit"}, "always holds examples out"),
-        ({"top": -1}, "top -1"),
+        ({"top": -1}, "top is -1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(options: dict[str, Any], said: str) -> None:
@@ -258,6 +226,22 @@ def test_settings_that_cannot_work_are_refused(options: dict[str, Any], said: st
     with pytest.raises(SearchError, match=said):
         found(world, **options)
     assert world.evaluations == 0
+
+
+def test_adam_takes_the_published_steps_within_the_bounds() -> None:
+    world = World.drawn([2.0, 0.4, -1.0], seed=3)
+    result = found(world, optimizer="adam", budget=40, gate=False)
+    asks = [trial for trial in result.trials if trial.kind == "ask"]
+    start = min(result.trials[1:5], key=lambda trial: (trial.objective, trial.number)).weights
+    weights, mean, square = np.array(start), np.zeros(3), np.zeros(3)
+    prior = Prior(DESCENT_STRENGTH)
+    assert len(asks) > 20
+    for step, trial in enumerate(asks, start=1):
+        gradient = world.losses_and_gradients(weights[None])[1][0] + prior.gradient(weights) / len(world.base)
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        moved = STEP * mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+        weights = np.clip(weights - moved, 0.0, 1.5)
+        np.testing.assert_allclose(trial.weights, weights, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["svd", "ties", "peft-linear"])
@@ -268,14 +252,6 @@ def test_gradients_of_a_method_that_has_none_are_refused_before_anything_is_scor
         found(world, optimizer="adam")
     assert "--optimizer fit" in caught.value.remedy and "--method exact or lorahub" in caught.value.remedy
     assert world.evaluations == 0
-
-
-def test_the_mean_of_several_searches_needs_a_method_that_is_linear() -> None:
-    world = World.drawn([1.0, 0.5])
-    world.method = "lorahub"
-    with pytest.raises(SearchError, match="not linear in the weights") as caught:
-        found(world, seeds=2)
-    assert "--method exact" in caught.value.remedy
 
 
 def test_the_best_of_many_directions_through_noise_seldom_exceeds_what_chance_allows() -> None:
@@ -303,7 +279,7 @@ def test_on_the_simplex_all_that_is_asked_for_adds_up_and_the_best_share_is_foun
 ) -> None:
     low, high = scale or (1.0, 1.0)
     world = World.drawn([2.0, 2.0, -1.0, -1.0], examples=64, seed=2)
-    result = found(world, optimizer=optimizer, simplex=True, scale=scale, budget=60, gate=False, l1=0)
+    result = found(world, optimizer=optimizer, simplex=True, scale=scale, budget=60, gate=False)
     asks = np.array([trial.weights for trial in result.trials if trial.kind == "ask"])
     assert len(asks) > 10 and (asks >= 0).all()
     assert (asks.sum(axis=1) >= low - 1e-9).all() and (asks.sum(axis=1) <= high + 1e-9).all()
@@ -312,42 +288,21 @@ def test_on_the_simplex_all_that_is_asked_for_adds_up_and_the_best_share_is_foun
     assert result.loss < best + (0.01 if optimizer in ("Cobyla", "adam") else 0.1)
 
 
-def test_a_search_over_methods_keeps_to_the_simplex() -> None:
-    world = World.drawn([1.0, 0.5, -1.0], examples=32)
-    space = MethodSpace.of(["exact", "lorahub"])
-    mixed = OneWay(world.slopes, world.base)
-    result = found(mixed, optimizer=None, simplex=True, methods=space, gate=False)
-    asks = np.array([trial.weights for trial in result.trials if trial.kind == "ask"])
-    assert len(asks) > 5
-    np.testing.assert_allclose(asks.sum(axis=1), 1)
-
-
-class OneWay(World):
-    """Mixes the same way by whatever method."""
-
-    def example_losses(self, weights: Floats) -> Floats:
-        return super().example_losses(weights[:, : len(self.slopes)])
-
-
-@pytest.mark.parametrize("groups", [1, 2])
-def test_a_budget_that_moves_too_few_adapters_for_the_sum_is_refused_and_the_one_that_is_named_does(
-    groups: int,
-) -> None:
-    space = Space(6, (0.0, 1.5), simplex=True, groups=groups, scale=(4.0, 5.0))
+def test_a_budget_that_moves_too_few_adapters_for_the_sum_is_refused_and_the_one_that_is_named_does() -> None:
+    space = Space(6, (0.0, 1.5), simplex=True, scale=(4.0, 5.0))
     with pytest.raises(
         SearchError, match=r"lets \d of 6 adapters be searched, whose weights cannot add up to 4"
     ) as caught:
-        check_reach(space, 14 if groups == 1 else 20, seeds=1)
+        check_reach(space, 14)
     enough = int(caught.value.remedy.split()[2])
-    check_reach(space, enough, seeds=1)
+    check_reach(space, enough)
     with pytest.raises(SearchError):
-        check_reach(space, enough - 2 * groups, seeds=1)
-    if groups == 1:
-        world = World.drawn([1, 0.8, 0.5, 0.5, 0.5, 0.5], examples=8)
-        with pytest.raises(SearchError, match="cannot add up to 4"):
-            found(world, simplex=True, scale=(4.0, 5.0), budget=14)
-        for trial in found(world, simplex=True, scale=(4.0, 5.0), budget=enough).trials:
-            assert trial.kind != "ask" or 4 - 1e-9 < sum(trial.weights) < 5 + 1e-9
+        check_reach(space, enough - 2)
+    world = World.drawn([1, 0.8, 0.5, 0.5, 0.5, 0.5], examples=8)
+    with pytest.raises(SearchError, match="cannot add up to 4"):
+        found(world, simplex=True, scale=(4.0, 5.0), budget=14)
+    for trial in found(world, simplex=True, scale=(4.0, 5.0), budget=enough).trials:
+        assert trial.kind != "ask" or 4 - 1e-9 < sum(trial.weights) < 5 + 1e-9
 
 
 @pytest.mark.parametrize("bounds", [(-1.0, 0.0), (0.2, 1.0)])

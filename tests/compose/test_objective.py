@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compose.objective import LORAHUB_OBJECTIVE, Objective, default_objective, lorahub_mean, mean_over_examples
+from compose.objective import LORAHUB_OBJECTIVE, Objective, lorahub_mean, mean_over_examples
 
 LOSSES = np.random.default_rng(0).uniform(0, 3, (4, 5))
 COUNTS = np.array([1, 4, 2, 8, 3])
@@ -35,7 +35,7 @@ def test_the_order_of_the_examples_does_not_matter() -> None:
 
 def test_the_penalty_is_even_and_proportional() -> None:
     weights = np.random.default_rng(1).uniform(-1, 1, (4, 6))
-    objective = default_objective(0.2)
+    objective = Objective(mean_over_examples, l1=0.2)
     np.testing.assert_allclose(objective.penalties(weights, 4), objective.penalties(-weights, 4))
     np.testing.assert_allclose(3 * objective.penalties(weights, 4), objective.penalties(3 * weights, 4))
     np.testing.assert_allclose(

@@ -21,6 +21,7 @@ from compose.baselines import baseline_count
 from compose.errors import SearchError
 from compose.judged_run import BASE, FOLDS
 from compose.nevergrad_run import searched_count
+from compose.objective import DEFAULT_L1
 from compose.prior import Prior
 from compose.scoring.protocol import Scorer
 from compose.search import DESCENT_STRENGTH, finish, search
@@ -81,10 +82,10 @@ def test_the_baselines_come_first_in_one_batch() -> None:
 
 def test_the_objective_is_the_mean_loss_and_a_share_of_the_mean_weight() -> None:
     scorer = Quadratic.of(3)
-    for trial in run(scorer, budget=20, l1=0.3, optimizer="Cobyla").trials:
+    for trial in run(scorer, budget=20, optimizer="Cobyla").trials:
         loss = Quadratic(scorer.targets).example_losses(np.array([trial.weights])).mean()
         assert trial.loss == pytest.approx(loss, abs=1e-12)
-        assert trial.objective == pytest.approx(loss + 0.3 * np.abs(trial.weights).mean(), abs=1e-12)
+        assert trial.objective == pytest.approx(loss + DEFAULT_L1 * np.abs(trial.weights).mean(), abs=1e-12)
 
 
 def test_the_default_s_objective_has_a_prior_that_weighs_less_with_more_examples() -> None:
@@ -130,7 +131,7 @@ def test_the_budget_is_kept_and_the_result_is_never_worse_than_doing_nothing(
 
 def test_a_search_finds_what_is_there() -> None:
     target = np.array([[0.7, 0.0, -0.4, 0.2]])
-    result = run(Quadratic(target), budget=120, l1=0.0, optimizer="Cobyla")
+    result = run(Quadratic(target), budget=120, optimizer="Cobyla")
     assert result.baselines is not None
     assert result.loss < 0.02 * result.baselines.lowest_loss
     assert result.fell_back is None
@@ -144,13 +145,14 @@ def test_where_nothing_helps_the_base_is_kept_and_said() -> None:
 
 
 def test_where_one_adapter_is_the_answer_it_is_kept_by_name() -> None:
-    result = run(Quadratic(np.eye(4)[[2]]), budget=16, l1=0.0)
+    result = run(Quadratic(np.eye(4)[[2]]), budget=16)
     assert result.fell_back == "a2"
 
 
-def test_a_lower_objective_never_buys_a_higher_loss_than_a_baseline() -> None:
-    """A large l1 draws the search towards 0; the plain loss of the best single must not be given up for it."""
-    result = run(Quadratic(np.eye(3)[[1]]), budget=40, l1=50.0, optimizer="Cobyla")
+def test_a_lower_objective_never_buys_a_higher_loss_than_a_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large penalty draws the search towards 0; the plain loss of the best single must not be given up for it."""
+    monkeypatch.setattr("compose.objective.DEFAULT_L1", 50.0)
+    result = run(Quadratic(np.eye(3)[[1]]), budget=40, optimizer="Cobyla")
     assert result.loss == 0.0
     assert result.fell_back == "a1"
 
@@ -265,8 +267,9 @@ def test_a_stopped_search_can_be_finished_with_the_best_it_has_never_worse_than_
     assert any(f"after {stop} of 25 evaluations" in note for note in done.notes)
 
 
-def test_finishing_does_not_trade_a_higher_loss_for_a_smaller_penalty() -> None:
-    first = run(Quadratic(np.eye(3)[[1]]), budget=40, l1=50.0, on_trial=StopAfter(20), optimizer="Cobyla")
+def test_finishing_does_not_trade_a_higher_loss_for_a_smaller_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compose.objective.DEFAULT_L1", 50.0)
+    first = run(Quadratic(np.eye(3)[[1]]), budget=40, on_trial=StopAfter(20), optimizer="Cobyla")
     done = finish(first.adapter_names, first.trials, method="exact", budget=40, optimizer="Cobyla")
     assert done.loss == 0.0 and done.fell_back == "a1"
 
@@ -307,7 +310,6 @@ def test_trials_of_another_search_are_refused() -> None:
     trials = run(Quadratic.of(3), **options).trials
     others: list[tuple[dict[str, Any], Sequence[Trial]]] = [
         ({**options, "seed": 4}, trials),
-        ({**options, "l1": 0.2}, trials),
         ({**options, "bounds": (0.0, 1.0)}, trials),
         ({**options, "budget": 10}, trials),
         (options, changed(trials, 9, weights=(np.nextafter(trials[8].weights[0], 9), *trials[8].weights[1:]))),
@@ -393,15 +395,23 @@ def test_negative_weights_in_an_element_wise_mix_are_explained() -> None:
         ({"workers": 0}, "at least 1"),
         ({"seed": -1}, "seed"),
         ({"bounds": (1.0, -1.0)}, "bounds"),
-        ({"l1": float("nan")}, "l1"),
         ({"preset": "other"}, "no preset"),
         ({"preset": "lorahub"}, "lorahub-compat"),
-        ({"preset": "lorahub", "l1": 0.1}, "fixes optimizer"),
+        ({"preset": "lorahub", "workers": 2}, "fixes optimizer"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(SearchError, match=said):
         run(Quadratic.of(2), **{"budget": 20, **options})
+
+
+def test_slerp_is_refused_before_anything_is_scored_where_it_could_not_mix() -> None:
+    three, pair = Quadratic(np.eye(3), method="slerp"), Quadratic(np.eye(2), method="slerp")
+    with pytest.raises(SearchError, match="slerp goes between two adapters, not 3"):
+        run(three, budget=20)
+    with pytest.raises(SearchError, match=r"slerp takes weights from 0(.|\n)*--bounds 0,1\.5"):
+        run(pair, budget=20, optimizer="Cobyla")
+    assert three.calls == pair.calls == []
 
 
 def test_adapters_that_are_not_the_scorer_s_are_refused() -> None:

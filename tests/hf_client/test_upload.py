@@ -60,6 +60,22 @@ def test_uploading_the_same_again_makes_no_commit(mode: str, ann: Any, adapter: 
     assert len(ann.api.list_repo_commits(repo)) == 2  # with the first, empty one
 
 
+def test_what_the_gitignore_of_the_folder_leaves_out_is_not_uploaded(mode: str, ann: Any, tmp_path: Path) -> None:
+    for path in ("docs/a.txt", "docs/deep/b.txt", "x/foo", "run/log", "keep.txt"):
+        (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / path).write_text(path)
+    (tmp_path / ".gitignore").write_text("docs/*.txt\n**/foo\nrun/\n")
+    repo = f"{ann.name}/ignoring"
+    ann.api.create_repo(repo)
+    ann.api.upload_folder(repo_id=repo, folder_path=tmp_path)
+    assert {".gitignore", "docs/deep/b.txt", "keep.txt"} <= set(ann.api.list_repo_files(repo)) <= {
+        ".gitignore", ".gitattributes", "docs/deep/b.txt", "keep.txt"
+    }  # fmt: skip
+    (tmp_path / ".gitignore").write_text("".join(f"folder{i}/part*/file{i}.txt\n" for i in range(10_000)))
+    with pytest.raises(BadRequestError, match="more or longer patterns"):
+        ann.api.upload_folder(repo_id=repo, folder_path=tmp_path)
+
+
 @pytest.mark.case(7)
 def test_more_files_than_one_commit_takes(mode: str, ann: Any, tmp_path: Path) -> None:
     folder = tmp_path / "many"

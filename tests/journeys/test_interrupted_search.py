@@ -38,14 +38,14 @@ def wait_for_trials(home_folder: Path, count: int) -> None:
 
 
 def words(few_shot: Path, budget: int, *more: str) -> list[object]:
-    return ["search", "team/a", "team/b", "team/c", "--examples", few_shot, "--budget", budget, "--workers", 2,
+    return ["search", "team/a", "team/b", "team/c", "--examples", few_shot, "--budget", budget,
             "--optimizer", "OnePlusOne", "--method", "lorahub", "--no-gate", *more]  # fmt: skip
 
 
 def test_ctrl_c_keeps_what_was_found_tells_how_to_go_on_and_really_ends(
     mixhub: Run, start_mixhub: Start, few_shot: Path, home_folder: Path
 ) -> None:
-    process = start_mixhub(*words(few_shot, 5000, "--workers=1", "--as", "team/new"))
+    process = start_mixhub(*words(few_shot, 5000, "--as", "team/new"))
     wait_for_trials(home_folder, 8)
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
@@ -167,7 +167,7 @@ def test_a_ctrl_c_that_a_library_swallows_or_turns_into_another_error_still_stop
     few_shot: Path, home_folder: Path, tmp_path: Path, way: str
 ) -> None:
     (tmp_path / "stubborn.py").write_text(STUBBORN)
-    command = [sys.executable, "-m", "stubborn", way, *map(str, words(few_shot, 100_000, "--workers=1"))]
+    command = [sys.executable, "-m", "stubborn", way, *map(str, words(few_shot, 100_000))]
     ran = subprocess.run(
         command, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True,
         text=True, timeout=SECONDS,

@@ -37,21 +37,6 @@ class TestSearches:
         searches.add_trials(session, search, stored[::-1])
         assert searches.trials(session, search) == stored
 
-    def test_a_trial_keeps_how_it_was_mixed_and_its_number_is_not_given_to_another_method(
-        self, session: Session, search: Search
-    ) -> None:
-        stored = [
-            Trial(1, "base", (0.0, 0.0), 1.0, 1.0, 0.1),
-            Trial(2, "ask", (0.5, 0.5), 0.5, 0.5, 0.1, None, "ties", {"density": 0.1 + 0.2, "rank": 4}),
-            Trial(3, "ask", (0.5, 0.5), 0.6, 0.6, 0.1, None, "exact", {}),
-        ]
-        searches.add_trials(session, search, stored)
-        searches.add_trials(session, search, stored)
-        assert searches.trials(session, search) == stored
-        other = Trial(3, "ask", (0.5, 0.5), 0.6, 0.6, 0.1, None, "lorahub", {})
-        with pytest.raises(Conflict, match="other method or options"):
-            searches.add_trials(session, search, [other])
-
     def test_losses_that_are_no_number_are_kept(self, session: Session, search: Search) -> None:
         searches.add_trials(session, search, [Trial(0, "base", (0.0,), math.nan, math.inf, 1.0)])
         (trial,) = searches.trials(session, search)

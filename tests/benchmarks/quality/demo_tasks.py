@@ -1,17 +1,17 @@
 """The demo's held-out tasks, with strings of their own for every draw.
 
 Draw d takes its few-shot strings from the split `few` and its test strings from the split `test`
-(`hub/demo/operations.py`), by seeds of its own: neither the shipped files nor another draw is used.
+(`demo_training/operations.py`), by seeds of its own: neither the shipped files nor another draw is used.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from demo_training.operations import Split, distinct_rows
 from quality.tasks import Task
 
 from compose.examples import Example, Examples
-from hub.demo.operations import Split, distinct_rows
 from hub.demo.run import index
 
 SHOTS = 16

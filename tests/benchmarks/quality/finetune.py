@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from demo_training.base_training import make_batch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn import functional
@@ -22,7 +23,6 @@ from compose.adapter import LoraAdapter
 from compose.examples import Examples
 from compose.peft_files import read_adapter
 from compose.scoring import LoadedBase
-from hub.demo.base_training import make_batch
 
 Loss = Callable[[LoadedBase], Tensor]
 

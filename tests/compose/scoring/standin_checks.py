@@ -19,7 +19,6 @@ from compose import cross_attention
 from compose.adapter import LoraAdapter
 from compose.embedding import embed
 from compose.examples import Example, Examples
-from compose.method_space import MethodSpace
 from compose.module_groups import ModuleGroups
 from compose.scoring import LoadedBase, Scorer, make_scorer
 from compose.scoring.choices import ChoiceScorer
@@ -192,13 +191,6 @@ def test_weights_per_group(family: Any, examples: Examples) -> None:
     groups = ModuleGroups(("first", "rest"), (("*.0.*",), ("*",)))
     here, there = here_and_there(family, plain(examples, groups=groups))
     rows = np.concatenate([WEIGHTS, -WEIGHTS], axis=1)
-    close(there.example_losses(rows), here.example_losses(rows))
-
-
-def test_a_search_over_methods(family: Any, examples: Examples) -> None:
-    space = MethodSpace.of(["lorahub", "exact", "ties"], {"density": (0.4, 0.9)})
-    here, there = here_and_there(family, plain(examples, methods=space))
-    rows = np.concatenate([space.widened(WEIGHTS, way) for way in space.starts])
     close(there.example_losses(rows), here.example_losses(rows))
 
 

@@ -59,12 +59,12 @@ def test_what_harms_the_guard_is_worse_than_the_base_for_every_example_and_more_
 
 
 def test_a_search_under_guard_ends_within_it_and_without_one_does_not() -> None:
-    free = search(("a", "b"), Formula(target), budget=30, l1=0.0)
-    kept = search(("a", "b"), guarded(), budget=30, l1=0.0)
+    free = search(("a", "b"), Formula(target), budget=30)
+    kept = search(("a", "b"), guarded(), budget=30)
     assert harm(np.array([free.weights]))[0] > 1.1
     assert harm(np.array([kept.weights]))[0] <= 1.00002
     assert kept.baselines is not None and kept.loss < kept.baselines.base.loss - 0.5, "the first adapter helps"
-    loose = search(("a", "b"), guarded(tolerance=0.5), budget=30, l1=0.0)
+    loose = search(("a", "b"), guarded(tolerance=0.5), budget=30)
     assert loose.loss < kept.loss and harm(np.array([loose.weights]))[0] <= 1.50002
 
 

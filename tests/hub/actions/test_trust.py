@@ -16,6 +16,7 @@ from hub.actions.search import SearchDone, finish, run
 from hub.actions.search_plan import SearchOptions, new_plan, stored_plan
 from hub.actions.verify import verify
 from hub.address import parse_address as at
+from hub.errors import NotReproduced
 from hub.home import Home
 from hub.report.page import search_page
 from hub.report.search_report import stored_report
@@ -50,7 +51,7 @@ def stop(progress: Progress) -> None:
     "options",
     [
         {"optimizer": "Cobyla", "gate": False},
-        {"optimizer": "OnePlusOne", "gate": False, "seeds": 2, "workers": 2},
+        {"optimizer": "OnePlusOne", "gate": False, "workers": 2},
         {"optimizer": "Cobyla", "objective": "exact_match", "max_new_tokens": 2, "gate": False},
     ],
     ids=str,
@@ -58,18 +59,32 @@ def stop(progress: Progress) -> None:
 def test_a_mix_is_verified_by_running_its_search_again(home: Home, few_shot: Path, options: dict[str, Any]) -> None:
     done = searched(home, few_shot, into="team/mix", **options)
     kinds = [trial.kind for trial in done.result.trials]
-    assert kinds.count("top") == 1 and ("mean" in kinds) == ("seeds" in options)
+    assert kinds.count("top") == 1
     assert done.composed is not None
     again = verify(home, at("team/mix"), replay=True)
     assert again.reproduced and again.replay is not None and again.replay.same == len(done.result.trials)
 
 
-def test_a_search_of_several_seeds_resumes_to_the_same_trials(home: Home, few_shot: Path) -> None:
-    options = {"optimizer": "OnePlusOne", "seeds": 2}
-    whole = searched(home, few_shot, **options)
-    stopped = searched(home, few_shot, on_batch=stop, **options)
-    resumed = run(home, stored_plan(home, stopped.uuid))
-    assert resumed.result == whole.result and whole.result.seeds == 2
+@pytest.mark.parametrize(
+    ("changed", "said"), [({"seeds": 2}, "several seeds"), ({"l1": 0.2}, "l1"), ({"groups": "layers:2"}, "by Cobyla")]
+)
+def test_a_stored_search_that_did_what_is_not_done_any_more_is_shown_and_verified_and_does_not_go_on(
+    home: Home, few_shot: Path, changed: dict[str, Any], said: str, mixhub: Callable[..., Any]
+) -> None:
+    done = searched(home, few_shot, into="team/mix", optimizer="Cobyla", gate=False)
+    with home.write() as session:
+        row = session.scalars(select(SearchRow).where(SearchRow.uuid == done.uuid)).one()
+        row.config = {**row.config, "options": {**row.config["options"], "seeds": 1, "l1": None, **changed}}
+    assert mixhub("report", done.uuid).code == 0
+    verified = verify(home, at("team/mix"))
+    assert verified.reproduced and verified.score is not None and verified.unchecked == ()
+    with pytest.raises(NotReproduced, match=said):
+        verify(home, at("team/mix"), replay=True)
+    for go_on in (run, finish):
+        with pytest.raises(NotReproduced, match=f"made with .*{said}.*\n  mixhub report {done.uuid[:12]}"):
+            go_on(home, stored_plan(home, done.uuid))
+    with home.read() as session:
+        assert session.scalars(select(SearchRow.status).where(SearchRow.uuid == done.uuid)).one() == "finished"
 
 
 def test_a_search_from_before_the_uniform_mix_of_the_best_was_scored_asks_what_it_asked(
@@ -111,16 +126,12 @@ def test_every_report_has_the_intervals_the_gate_and_the_warning(
     assert asdict(done.result.gate)["estimates"] == data["gate"]["estimates"]
 
 
-def test_the_commands_say_the_interval_judge_what_was_stopped_and_explain_seeds(
+def test_the_commands_say_the_interval_and_judge_what_was_stopped(
     home: Home, few_shot: Path, mixhub: Callable[..., Any]
 ) -> None:
     words = ["search", *NAMES[:3], "--examples", few_shot, "--budget", 20]
-    ran = mixhub(*words, "--optimizer", "OnePlusOne", "--seeds", 2, "--no-gate")
+    ran = mixhub(*words, "--optimizer", "OnePlusOne", "--no-gate")
     assert ran.code == 0 and "90 % interval" in ran.out and "held-out" not in ran.out, ran.err
-    fit = mixhub(*words, "--seeds", 2)
-    assert fit.code != 0 and "fit averages 30 fits already" in fit.err and "--optimizer Cobyla" in fit.err
-    merged = mixhub(*words, "--optimizer", "Cobyla", "--method", "lorahub", "--seeds", 2)
-    assert merged.code != 0 and "not linear in the weights" in merged.err and "--method exact" in merged.err
     for optimizer in ("Cobyla", "fit", "adam"):
         stopped = searched(home, few_shot, optimizer=optimizer, on_batch=stop)
         done = finish(home, stored_plan(home, stopped.uuid))

@@ -121,26 +121,6 @@ def test_a_search_has_a_whole_recipe_and_can_be_finished(
     assert mixhub(*words[:-3], "--preset", "nonsense", "--json").code == 2
 
 
-def test_the_method_that_a_search_chose_goes_into_the_mix(
-    mixhub: Run, published: Publish, few_shot: Path, ns: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    published(ns)
-
-    def chosen(run: Any) -> Any:
-        return min((t for t in run._ledger.trials if t.method == "ties" and any(t.weights)), key=lambda t: t.loss)
-
-    monkeypatch.setattr("compose.mixed_run.MixedRun.choose", chosen)
-    words = ["search", f"{ns}/a", f"{ns}/b", "--examples", few_shot, "--budget", "14", "--as", f"{ns}/found"]
-    words += ["--method", "exact,ties", "--param", "density=0.3:0.9", "--optimizer", "OnePlusOne", "--json"]
-    ran = mixhub(*words)
-    assert ran.code == 0 and ran.json["method"] == "ties", ran.err
-    mixhub("pull", f"{ns}/found", tmp_path / "found")
-    recipe = json.loads((tmp_path / "found" / "mixhub_recipe.json").read_text())
-    assert (recipe["method"], recipe["params"]["density"]) == ("ties", ran.json["params"]["density"])
-    assert recipe["search"]["methods"] == {"exact": {}, "ties": {"density": [0.3, 0.9]}}
-    assert mixhub("verify", f"{ns}/found").code == 0
-
-
 def test_a_mix_is_verified_from_the_bytes_of_its_parts(
     mixhub: Run, published: Publish, few_shot: Path, place: str
 ) -> None:

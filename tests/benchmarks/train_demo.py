@@ -1,4 +1,4 @@
-"""Makes the demo's content from nothing: `python -m hub.demo.train --out DIR [--quick] [--seed N] [--keep-base]`.
+"""Makes the demo's content from nothing: `train_demo.py --out DIR [--quick] [--seed N] [--keep-base]`.
 
 Writes `base/`, `adapters/<name>/`, `tasks/<name>.few.jsonl` and `.test.jsonl`, and `index.json` under DIR. The whole
 takes about 15 minutes on one core; `--quick` makes the same files from models that learnt nothing in seconds. The
@@ -19,15 +19,14 @@ from pathlib import Path
 
 import torch
 import transformers
+from demo_training.adapter_training import BASE_NAME, save_adapter, train_adapter
+from demo_training.base_training import train_base
+from demo_training.cards import adapter_card, base_card
+from demo_training.evaluation import measure
+from demo_training.operations import OPERATIONS, Split, distinct_rows
+from demo_training.plan import FULL, HELD_OUT, QUICK, Sizes, TaskPlan, adapter_plans, task_plans, trained_pairs
+from demo_training.tokenizer import make_tokenizer
 from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
-
-from hub.demo.adapter_training import BASE_NAME, save_adapter, train_adapter
-from hub.demo.base_training import train_base
-from hub.demo.cards import adapter_card, base_card
-from hub.demo.evaluation import measure
-from hub.demo.operations import OPERATIONS, Split, distinct_rows
-from hub.demo.plan import FULL, HELD_OUT, QUICK, Sizes, TaskPlan, adapter_plans, task_plans, trained_pairs
-from hub.demo.tokenizer import make_tokenizer
 
 Report = Callable[[str], None]
 
@@ -137,7 +136,7 @@ def _make_task(directory: Path, plan: TaskPlan, *, run: Run) -> dict[str, object
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m hub.demo.train", description="Make the demo's content.")
+    parser = argparse.ArgumentParser(prog="train_demo.py", description="Make the demo's content.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
-from hub.demo.operations import OPERATIONS, apply, instructed, random_text
+from demo_training.operations import OPERATIONS, apply, instructed, random_text
 
 Report = Callable[[str], None]
 

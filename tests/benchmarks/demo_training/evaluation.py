@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
 
-from hub.demo.base_training import IGNORED, MAX_NEW_TOKENS, make_batch
+from demo_training.base_training import IGNORED, MAX_NEW_TOKENS, make_batch
 
 ROWS_PER_BATCH = 256
 

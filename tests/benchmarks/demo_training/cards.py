@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hub.demo.operations import MEANINGS, apply
-from hub.demo.plan import AdapterPlan
+from demo_training.operations import MEANINGS, apply
+from demo_training.plan import AdapterPlan
 
 _EXAMPLE = "melon"
 
@@ -39,7 +39,7 @@ Task `{task}`: {meaning}. The input is the bare string, without an instruction: 
 {remark}
 - Exact match on {rows} test strings of its task: {exact_match:.3f} (greedy decoding).
 - Purpose in the demo: {purpose}.
-- Trained for {steps} steps of {batch} random strings by `python -m hub.demo.train`; rank 8 on `q` and `v`.
+- Trained for {steps} steps of {batch} random strings by `python tests/benchmarks/train_demo.py`; rank 8 on `q` and `v`.
 """
 
 _BASE = """---

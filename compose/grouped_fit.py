@@ -1,19 +1,16 @@
-"""Searches with a weight per adapter and group of modules: whole adapters first, then the groups of those that matter.
+"""The fit with a weight per adapter and group of modules: whole adapters first, then the groups of those that matter.
 
-Half of what the baselines leave of the budget goes to the search that there is without groups (`tied_ledger.py`). From
-the best mix that it found on, the weights are told apart by groups. So the cost does not grow with adapters that have
-no weight, and the mix of whole adapters is among what is chosen from.
-
-fit        the mix is scored without one group of one adapter, for the heaviest adapters: what that changes is the
-           group's slope at the mix. The fit goes on with all weights, and is a finalist of the gate of its own.
-nevergrad  the optimizer begins again at the mix, over the groups of its heaviest adapters.
+Half of what the baselines leave of the budget goes to the fit that there is without groups (`tied_ledger.py`). From the
+best mix that it found on, the weights are told apart by groups: the mix is scored without one group of one adapter, for
+the heaviest adapters; what that changes is the group's slope at the mix. The fit goes on with all weights, and is a
+finalist of the gate of its own. So the cost does not grow with adapters that have no weight, and the mix of whole
+adapters is among what is chosen from.
 
 Why so (the demo's 16 tasks, 15 adapters, 16 examples, exact merge; mean loss on 60 test strings, with the prior of an
-earlier state of the fit). Draw 0, where the way was chosen, 80 evaluations: the fit has 0.30 without groups, 0.27 with
-layers:4 in this way, and 2.13 with layers:4 and slopes from every adapter scored in parts, at N (G - 1) evaluations;
-Cobyla has 0.16 without groups, 0.22 with layers:2 in this way, 0.29 over all weights at once: there groups did not pay.
-Draws 1 and 2: the fit has 0.52 without groups, 0.40 with layers:2 and with layers:4; with 40 evaluations 0.53 without
-and 0.99 with layers:2, as too few are left for either.
+earlier state of the fit). Draw 0, where the way was chosen, 80 evaluations: 0.30 without groups, 0.27 with layers:4 in
+this way, and 2.13 with layers:4 and slopes from every adapter scored in parts, at N (G - 1) evaluations. Draws 1 and 2:
+0.52 without groups, 0.40 with layers:2 and with layers:4; with 40 evaluations 0.53 without and 0.99 with layers:2, as
+too few are left for either. Cobyla by groups did not pay (draw 0: 0.16 without, 0.22 with layers:2 in this way).
 """
 
 from __future__ import annotations
@@ -27,7 +24,6 @@ from .errors import SearchError
 from .fitted_run import BEST, PRIOR, FittedRun
 from .judged_run import losses_of
 from .margin_model import MarginModel
-from .nevergrad_run import NevergradRun, ask_and_tell, budget_for, searched_count
 from .prior import Prior
 from .space import Space
 from .tied_ledger import TiedLedger
@@ -40,8 +36,6 @@ STEPS = 4
 """Evaluations that are kept for the steps of the fit by groups."""
 FOLDED = 4
 """The same for its folds."""
-CAREFUL_STEP = 0.25
-"""First step of an optimizer that goes on from a mix: less than where it begins."""
 
 
 def check_group_budget(budget: int, adapters: int, groups: int) -> None:
@@ -50,22 +44,8 @@ def check_group_budget(budget: int, adapters: int, groups: int) -> None:
     if groups > 1 and budget < needed:
         raise SearchError(
             f"a budget of {budget} is too small to fit weights for {groups} groups of {adapters} adapters",
-            remedy=f"use --budget {needed} or more; one of nevergrad's optimizers takes less",
+            remedy=f"use --budget {needed} or more, or leave --groups out",
         )
-
-
-def check_reach(space: Space, budget: int, *, seeds: int) -> None:
-    """`SearchError` where a nevergrad optimizer could not move enough adapters for their weights to reach the sum."""
-    adapters, grouped = space.adapters, space.groups > 1
-    searched = searched_count(adapters, first_half(budget, adapters) if grouped else budget, seeds=seeds)
-    if not 0 < searched < space.fewest:
-        return
-    first, needed = baseline_count(adapters), budget_for(adapters, space.fewest, seeds=seeds)
-    raise SearchError(
-        f"a budget of {budget} lets {searched} of {adapters} adapters be searched, whose weights cannot add up to "
-        f"{space.scale[0]:g}",
-        remedy=f"use --budget {2 * needed - first if grouped else needed} or more, or lower --scale",
-    )
 
 
 def first_half(budget: int, adapters: int) -> int:
@@ -142,55 +122,3 @@ class GroupedFit(FittedRun):
         for trial in self._ledger.score(rows, ["part"] * len(rows)):
             model = model.corrected(np.array(trial.weights), losses_of(trial))
         return model
-
-
-class GroupedNevergrad(NevergradRun):
-    """An optimizer over whole adapters, then over the groups of the heaviest adapters of the best mix."""
-
-    def __init__(
-        self,
-        names: tuple[str, ...],
-        ledger: Ledger,
-        *,
-        seed: int,
-        workers: int,
-        optimizer: str,
-        space: Space,
-        gated: bool,
-        top: int,
-    ) -> None:
-        super().__init__(
-            names, ledger, seed=seed, workers=workers, optimizer=optimizer, space=space, gated=gated, top=top
-        )
-        tied = TiedLedger(ledger, space.groups, budget=first_half(ledger.budget, len(names)))
-        self._whole = NevergradRun(
-            names, tied, seed=seed, workers=workers, optimizer=optimizer, space=space.of_whole_adapters, gated=False,
-            top=top,
-        )  # fmt: skip
-
-    def _for_whole_adapters(self) -> int:
-        return first_half(self._ledger.budget, len(self._names))
-
-    def _enough(self) -> int:
-        first = baseline_count(len(self._names))
-        return first + 2 * (super()._enough() - first)
-
-    def run(self) -> None:
-        self._whole.run()
-        self._search_all()
-        mixes = [trial for trial in self._ledger.trials if any(trial.weights)]
-        best = self._best([trial for trial in mixes if self._space.contains_sums(trial.weights)] or mixes)
-        probed = heaviest(best, self._groups, (self._ledger.left // 2 - 1) // self._groups)
-        if not probed:
-            self.notes.append(
-                "The budget leaves nothing for telling groups apart, so that whole adapters were searched."
-            )
-            self._judge_asks()
-            return
-        finished = ask_and_tell(
-            self._ledger, self.optimizer, best_first=columns_of(probed, self._groups), space=self._space,
-            seed=self._seed, workers=self._workers, start=best, first_step=CAREFUL_STEP,
-        )  # fmt: skip
-        if finished:
-            self.notes.append(f"{self.optimizer} had nothing new to ask after {len(self._ledger.trials)} trials.")
-        self._judge_asks()

@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from hub.demo.operations import OPERATIONS
+from demo_training.operations import OPERATIONS
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 MAX_TOKENS = 64

@@ -1,4 +1,4 @@
-"""The demo's content is what its index, its cards and `hub.demo.operations` say, and the script that made it runs."""
+"""The demo's content is what its index, its cards and `demo_training` say, and the script that made it runs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any
 
 import pytest
 import torch
+import train_demo
 import yaml
+from demo_training.adapter_training import BASE_NAME, RANK
+from demo_training.base_training import train_base
+from demo_training.evaluation import measure
+from demo_training.operations import MEANINGS, OPERATIONS, apply, distinct_rows, instructed, random_text, split_of
+from demo_training.plan import HELD_OUT, adapter_plans, task_plans, trained_pairs
+from demo_training.tokenizer import make_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import hub.demo
-from hub.demo import train
-from hub.demo.adapter_training import BASE_NAME, RANK
-from hub.demo.base_training import train_base
-from hub.demo.evaluation import measure
-from hub.demo.operations import MEANINGS, OPERATIONS, apply, distinct_rows, instructed, random_text, split_of
-from hub.demo.plan import HELD_OUT, adapter_plans, task_plans, trained_pairs
-from hub.demo.tokenizer import make_tokenizer
 
 CONTENT = Path(hub.demo.__file__).parent
 INDEX = json.loads((CONTENT / "index.json").read_text(encoding="utf-8"))
@@ -178,7 +178,7 @@ def test_every_operation_has_a_meaning() -> None:
 
 def test_a_quick_run_writes_all_files_and_repeating_its_adapters_gives_the_same_bytes(tmp_path: Path) -> None:
     start = time.process_time()
-    train.main(["--out", str(tmp_path), "--quick"])
+    train_demo.main(["--out", str(tmp_path), "--quick"])
     assert time.process_time() - start < 60
     first = _digests(tmp_path)
     for name in ("base/config.json", "base/model.safetensors", "base/tokenizer.json", "base/README.md", "index.json"):
@@ -187,7 +187,7 @@ def test_a_quick_run_writes_all_files_and_repeating_its_adapters_gives_the_same_
         first
     )
     assert sum(name.startswith("tasks/") for name in first) == 2 * len(task_plans())
-    train.main(["--out", str(tmp_path), "--quick", "--keep-base"])
+    train_demo.main(["--out", str(tmp_path), "--quick", "--keep-base"])
     assert _digests(tmp_path) == first
 
 
@@ -203,6 +203,6 @@ def test_the_base_is_the_same_for_the_same_seed_and_another_for_another() -> Non
 
 def test_keeping_a_base_that_is_not_there_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        train.main(["--out", str(tmp_path), "--keep-base"])
+        train_demo.main(["--out", str(tmp_path), "--keep-base"])
     assert stopped.value.code == 2
     assert "there is no base in" in capsys.readouterr().err

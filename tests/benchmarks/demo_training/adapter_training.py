@@ -18,9 +18,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
-from hub.demo.base_training import learning_rate, make_batch
-from hub.demo.operations import apply, random_text
-from hub.demo.plan import AdapterPlan, Sizes
+from demo_training.base_training import learning_rate, make_batch
+from demo_training.operations import apply, random_text
+from demo_training.plan import AdapterPlan, Sizes
 
 BASE_NAME = "mixhub/demo-base"
 RANK, ALPHA = 8, 16
