@@ -146,7 +146,7 @@ def test_damaged_bytes_on_disk_are_found(home: Home, few_shot: Path) -> None:
     blob = recipe.resolve()
     blob.chmod(0o644)
     blob.write_text(blob.read_text().replace(f'"budget": {BUDGET}', f'"budget": {BUDGET - 1}'))
-    with pytest.raises(DamagedBlob, match="mixhub_recipe.json"):
+    with pytest.raises(DamagedBlob, match=r"mixhub_recipe\.json"):
         verify(home, at("team/mix"))
 
 
