@@ -109,7 +109,7 @@ class TestReads:
             (answer.headers, answer.text)
         )
 
-    @harms
+    @pytest.mark.parametrize("harm", [flip, lose], ids=["flipped", "missing"])
     def test_the_client_takes_nothing_and_gets_it_right_after_an_upload(
         self, harm: Harm, live: Any, ann: Any, repo: str, content: bytes, tmp_path: Path
     ) -> None:

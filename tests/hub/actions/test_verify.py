@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from compose.errors import BadRecipe
 from compose.trials import Progress
@@ -21,6 +22,8 @@ from hub.address import parse_address as at
 from hub.errors import NotReproduced, UsageError
 from hub.home import Home
 from storage import searches
+from storage.errors import DamagedBlob
+from storage.models import CompositionRow
 
 Write = Callable[..., Path]
 NAMES = ("team/a", "team/b", "team/c")
@@ -143,6 +146,15 @@ def test_damaged_bytes_on_disk_are_found(home: Home, few_shot: Path) -> None:
     blob = recipe.resolve()
     blob.chmod(0o644)
     blob.write_text(blob.read_text().replace(f'"budget": {BUDGET}', f'"budget": {BUDGET - 1}'))
+    with pytest.raises(DamagedBlob, match=r"mixhub_recipe\.json"):
+        verify(home, at("team/mix"))
+
+
+def test_a_recipe_that_is_not_the_one_that_the_registry_wrote_down_is_found(home: Home, few_shot: Path) -> None:
+    found(home, few_shot)
+    with home.write() as session:
+        row = session.scalars(select(CompositionRow)).one()
+        row.recipe = {**row.recipe, "search": {**row.recipe["search"], "budget": BUDGET - 1}}
     checked = verify(home, at("team/mix"))
     assert any("search is not what the registry recorded" in finding for finding in checked.findings)
 
