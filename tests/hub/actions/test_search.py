@@ -141,7 +141,7 @@ def test_a_search_that_was_stored_before_the_fit_was_the_default_goes_on_as_it_b
     with home.write() as session:
         row = session.scalars(select(SearchRow).where(SearchRow.uuid == stopped.uuid)).one()
         options = {**row.config["options"], "optimizer": None}
-        for name in ("simplex", "seeds", "gate", "top"):
+        for name in ("simplex", "gate", "top"):
             del options[name]
         row.config = {**row.config, "options": options}
         session.execute(update(TrialRow).where(TrialRow.search_id == row.id).values(example_losses=None))
