@@ -13,7 +13,7 @@ from datetime import timedelta
 from hub.home import Home
 from storage import damage, scrub_position
 from storage.clock import utc_now
-from storage.errors import DamagedBlob
+from storage.errors import CannotStore, DamagedBlob
 from storage.scrub_position import Position
 
 _log = logging.getLogger("mixhub")
@@ -80,9 +80,12 @@ class Scrub:
             try:
                 if self._is_due():
                     self.go_on()
+                wait = FIRST
+            except CannotStore:  # how far it came cannot be noted: without this it would read all blobs each minute
+                wait = ROUND.total_seconds()
             except Exception as error:  # the database or the store is away; nothing of it may end the server
                 _log.warning("the scrub of the blobs was interrupted: %s", error)
-            wait = FIRST
+                wait = FIRST
 
     def _is_due(self) -> bool:
         with self._home.read() as session:

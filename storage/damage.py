@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from storage.batches import batches
 from storage.clock import utc_now
 from storage.database import read, write
-from storage.errors import DamagedBlob
+from storage.errors import DamagedBlob, StorageError
 from storage.models import BlobDamageRow, BlobRow
 
 _log = logging.getLogger("mixhub")
@@ -33,7 +33,7 @@ def report(engine: Engine, error: DamagedBlob) -> None:
             new = mark(session, error)
         if new:
             _log.error("blob %s is damaged: %s; mixhub db check --deep --repair", error.sha256, error.reason)
-    except SQLAlchemyError as failure:  # a full disk, a home that is only read
+    except (SQLAlchemyError, StorageError) as failure:  # a full disk, a home that is only read
         _log.error("blob %s is damaged: %s; it could not be marked: %s", error.sha256, error.reason, failure)
 
 

@@ -201,6 +201,17 @@ def test_a_read_only_mount_is_read_by_commands_and_a_server_and_not_written(
     sound(mixhub)
 
 
+def test_damage_on_a_read_only_mount_is_named_although_it_cannot_be_marked(
+    small_disk: Any, home_folder: Path, published: dict[str, bytes], mixhub: Callable[..., Any], tmp_path: Path
+) -> None:
+    sha256 = hashlib.sha256(published["adapter_model.safetensors"]).hexdigest()
+    with (home_folder / "blobs" / sha256[:2] / sha256).open("r+b") as file:
+        file.write(b"!")
+    small_disk.mount("ro")
+    ran = mixhub("pull", "team/a", tmp_path / "pulled")
+    assert ran.code == 1 and sha256 in ran.err and "is damaged" in ran.err
+
+
 def test_a_read_only_home_with_writes_in_its_log_is_refused_until_they_are_merged(
     small_disk: Any, home_folder: Path, mixhub: Callable[..., Any]
 ) -> None:
