@@ -30,7 +30,7 @@ def test_publish_compose_search_and_export(home_folder: Path, write_lora: Write,
             gate=False, on_batch=lambda p: batches.append(p.evaluations),
         )  # fmt: skip
         assert batches[-1] == 10 and found.composed is not None
-        halves = hub.search(["team/a", "team/b"], ROWS, budget=10, optimizer="Cobyla", groups="layers:2").result
+        halves = hub.search(["team/a", "team/b"], ROWS, budget=24, groups="layers:2").result
         assert halves.groups == ("encoder layer 0", "decoder layer 0") and len(halves.weights) == 4
         assert hub.show("team/found@v1").parents[0].address.startswith("team/")
         assert hub.export("team/found", tmp_path / "out").directory.joinpath("adapter_config.json").is_file()

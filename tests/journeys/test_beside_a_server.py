@@ -16,7 +16,10 @@ import pytest
 from hub.cli.commands import COMMANDS
 
 CARELESS = Path(__file__).with_name("careless_server.py")
-NOT_BESIDE = {"serve": "is the server", "login": "asks a server", "demo": "has its own home", "reproduce": "has none"}
+NOT_BESIDE = {
+    "serve": "is the server", "login": "asks a server", "demo": "has its own home", "reproduce": "has none",
+    "restore": "makes a new home",
+}  # fmt: skip
 
 
 def commands(write_lora: Callable[..., Path], base: Path, examples: Path, folder: Path) -> list[list[object]]:
@@ -31,7 +34,8 @@ def commands(write_lora: Callable[..., Path], base: Path, examples: Path, folder
         ["export", "team/mix", "--to", folder / "exported"], ["promote", "team/a@v1", "prod"],
         ["promote", "team/a@v2", "prod"], ["rollback", "team/a", "prod"], ["history", "team/a"],
         ["protect", "team/a", "prod"], ["delete", "team/mix", "--yes"], ["base", "add", base, "--known-as", "x/y"],
-        ["base", "ls"], ["db", "upgrade"], ["db", "check", "--deep"], ["db", "gc"], ["user", "create", "ann"],
+        ["base", "ls"], ["db", "upgrade"], ["db", "check", "--deep"], ["db", "gc"], ["backup", folder / "backup"],
+        ["user", "create", "ann"],
         ["org", "create", "club", "--owner", "ann"], ["user", "create", "bob"],
         ["org", "add", "club", "--user", "bob", "--role", "write"], ["org", "remove", "club", "--user", "bob"],
         ["user", "adopt", "team", "--user", "ann"], ["token", "create", "--user", "ann", "--role", "read"],

@@ -85,7 +85,8 @@ class TestRepair:
     def test_a_backup_gives_back_what_was_lost(
         self, harm: Callable[[Path], None], mixhub: Run, home: Home, folder: Path, tmp_path: Path
     ) -> None:
-        backup = Path(shutil.copytree(home.directory, tmp_path / "backup"))
+        backup = tmp_path / "backup"
+        assert mixhub("backup", backup).code == 0
         blob = blob_of(home.directory, folder)
         harm(blob)
         report = mixhub("db", "check", "--deep", "--repair", "--from", backup, "--json")
@@ -96,7 +97,8 @@ class TestRepair:
     def test_only_right_bytes_are_taken_and_what_stays_broken_is_said(
         self, mixhub: Run, home: Home, folder: Path, tmp_path: Path
     ) -> None:
-        bad = Path(shutil.copytree(home.directory, tmp_path / "bad"))
+        bad = tmp_path / "bad"
+        assert mixhub("backup", bad).code == 0
         good = Path(shutil.copytree(home.directory / "blobs", tmp_path / "good"))  # the folder of blobs alone
         blob, card = blob_of(home.directory, folder), blob_of(home.directory, folder, "README.md")
         flip(blob_of(bad, folder))
