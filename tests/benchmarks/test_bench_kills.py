@@ -14,23 +14,16 @@ import pytest
 SCRIPT = Path(__file__).with_name("bench_kills.py")
 
 
-def test_six_kills_lose_nothing(tmp_path: Path) -> None:
-    """Half of them at a step, half at a time; all kinds."""
-    command = [sys.executable, str(SCRIPT), "--kills", "6", "--first", "3", "--clients", "2", "--out", str(tmp_path)]
+def test_three_kills_lose_nothing(tmp_path: Path) -> None:
+    """Of those that tests/hf_client/test_killed_server.py has not: it kills commits and uploads."""
+    command = [sys.executable, str(SCRIPT), "--kills", "3", "--first", "3", "--clients", "2", "--out", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[2])}
     done = subprocess.run(command, timeout=300, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "kills.json").read_text())
-    assert (found["kills"], found["lost"], found["problems"]) == (6, [], [])
-    assert {kind.split(",")[0] for kind in found["kills_by_kind"]} == {
-        "commit",
-        "lfs",
-        "xet",
-        "promote",
-        "delete",
-        "gc",
-    }
-    assert found["acknowledged"] > 10 and found["files_read_over_http"] > 10 and found["deep_checks"] == 7
+    assert (found["kills"], found["lost"], found["problems"]) == (3, [], [])
+    assert {kind.split(",")[0] for kind in found["kills_by_kind"]} == {"promote", "delete", "gc"}
+    assert found["acknowledged"] > 10 and found["files_read_over_http"] > 10 and found["deep_checks"] == 4
 
 
 def test_what_is_lost_or_there_by_half_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

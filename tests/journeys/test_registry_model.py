@@ -25,7 +25,7 @@ from tests.journeys.registry.machine import (
 )
 from tests.journeys.registry.verbs import BACKUPS, Op
 
-RUNS, STEPS = 6, 14
+RUNS, STEPS = 3, 14
 CREATE: Op = {"verb": "create", "repo": "admin/a", "visibility": "public"}
 COMMIT: Op = {
     "verb": "commit", "repo": "admin/a", "branch": "main", "puts": {"a.txt": "one"}, "claims": {}, "copies": {},
