@@ -23,7 +23,7 @@ from tests.journeys.registry.machine import (
     crashing_processes,
     make_home,
 )
-from tests.journeys.registry.verbs import BACKUPS, Op
+from tests.journeys.registry.verbs import Op
 
 RUNS, STEPS = 3, 14
 CREATE: Op = {"verb": "create", "repo": "admin/a", "visibility": "public"}
@@ -97,7 +97,6 @@ def test_a_copy_of_a_repo_that_dies_at_any_step_is_whole_or_not_there(registry: 
     assert events > 5 and "team/a" in registry.state["repos"]
 
 
-@pytest.mark.skipif(not BACKUPS, reason="there is no mixhub backup yet")
 def test_what_was_backed_up_is_what_is_restored_whatever_died_on_the_way(registry: Registry) -> None:
     registry.do(CREATE)
     registry.do(COMMIT)

@@ -7,7 +7,6 @@ process dies. Answers with its exit status: -9 killed, 0 it was done before, 3 i
 from __future__ import annotations
 
 import functools
-import importlib
 import itertools
 import json
 import os
@@ -23,9 +22,10 @@ import compose.peft_files  # noqa: F401, loaded once, before the forks
 from hub.errors import HubError
 from hub.home import open_home
 from storage import adapters, blob_records, refs, repos, revisions, summaries, tombstones
+from storage.backups import BackupFolder
 from storage.blobs.local import LocalBlobs
 from storage.errors import StorageError
-from tests.journeys.registry.verbs import BACKUPS, perform, settings_of
+from tests.journeys.registry.verbs import perform, settings_of
 
 REFUSED = 3
 STEPS: tuple[tuple[Any, str], ...] = (
@@ -42,10 +42,11 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (adapters, "record_facts"),
     (summaries, "record"),
     (DefaultDialect, "do_commit"),
+    (BackupFolder, "incoming"),
+    (BackupFolder, "finish"),
+    (BackupFolder, "prune"),
+    (BackupFolder, "database"),
 )
-if BACKUPS:
-    BackupFolder = importlib.import_module("storage.backups").BackupFolder
-    STEPS += ((BackupFolder, "incoming"), (BackupFolder, "finish"), (BackupFolder, "prune"), (BackupFolder, "database"))
 
 
 def die_after(events: int) -> None:

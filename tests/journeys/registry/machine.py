@@ -23,7 +23,7 @@ from storage.check import check
 from storage.errors import StorageError
 from tests.journeys.registry import model
 from tests.journeys.registry.model import Refused, State, sha256_of
-from tests.journeys.registry.verbs import ALIASES, BACKUPS, NAMES, Op, observe, perform, restore, settings_of
+from tests.journeys.registry.verbs import ALIASES, NAMES, Op, observe, perform, restore, settings_of
 
 ROOT = Path(__file__).parents[3]
 KILLED, REFUSED = -9, 3
@@ -285,7 +285,6 @@ class RegistryMachine(RuleBasedStateMachine):
     def sweep(self, crash: int | None, verb: str) -> None:
         self._do(crash, verb=verb)
 
-    @precondition(lambda self: BACKUPS)  # noqa: ARG005
     @rule(crash=CRASH)
     def back_up(self, crash: int | None) -> None:
         self._registry.back_up(crash)

@@ -7,9 +7,7 @@ that it can be done in this process or in one that dies over it.
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,13 @@ from hub.actions import commit as commit_actions
 from hub.actions import database as database_actions
 from hub.actions import repos as repo_actions
 from hub.actions import uploads
+from hub.actions.backup import back_up
 from hub.actions.changes import Add, AddStored, Change, Copy, DeleteFile
 from hub.actions.commit import Words
 from hub.actions.delete import delete
 from hub.actions.find import find
 from hub.actions.publish import publish
+from hub.actions.restore import restore as restore_home
 from hub.address import Address, parse_address
 from hub.home import Home
 from hub.settings import Settings
@@ -49,7 +49,6 @@ from storage.reclaim import reclaim
 
 Op = dict[str, Any]
 NAMES = ("admin/a", "admin/b", "team/a", "team/b")
-BACKUPS = find_spec("hub.actions.backup") is not None
 ALIASES = ("prod", "dev", "main", "v1")
 
 
@@ -131,12 +130,12 @@ def _reclaim(home: Home, op: Op) -> None:
 
 
 def _back_up(home: Home, op: Op) -> None:
-    importlib.import_module("hub.actions.backup").back_up(settings_of(home.directory), Path(op["to"]))
+    back_up(settings_of(home.directory), Path(op["to"]))
 
 
 def restore(op: Op) -> None:
     """The only verb that needs no home."""
-    importlib.import_module("hub.actions.restore").restore(settings_of(Path(op["to"])), Path(op["from"]))
+    restore_home(settings_of(Path(op["to"])), Path(op["from"]))
 
 
 VERBS: dict[str, Callable[[Home, Op], None]] = {
